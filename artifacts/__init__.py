@@ -1,0 +1,1 @@
+"""What every room needs to write an artifact well: errors, files, settings, seeds, progress, provenance."""

@@ -1,0 +1,28 @@
+"""Which device the numbers are made on: a choice that is always printed, never quietly changed."""
+
+import sys
+from typing import TYPE_CHECKING, Literal
+
+from artifacts.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def choose_device(name: DeviceName) -> "torch.device":
+    """The torch device for `name`; ``auto`` takes a GPU where there is one and prints what it took.
+
+    Raises:
+        InputError: ``cuda`` was asked for and there is none.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise InputError("device: found cuda, but torch sees no GPU; expected a GPU, or device: cpu")
+    device = torch.device("cuda" if name != "cpu" and available else "cpu")
+    what = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+    print(f"device: {what}", file=sys.stderr)
+    return device

@@ -1,0 +1,102 @@
+"""Typed settings: one source for validation, its messages and the documentation of every key."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from artifacts.errors import InputError
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def parse_settings[S: Settings](kind: type[S], value: Any, where: str) -> S:
+    """Validate `value` as settings of `kind`.
+
+    Args:
+        where: What the value is, for messages: a file name or ``--settings``.
+
+    Raises:
+        InputError: One line that names every wrong key, what was found and what was expected.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        problems = dict.fromkeys(_explain(kind, detail) for detail in error.errors())
+        raise InputError(f"{where}: " + "; ".join(problems)) from None
+
+
+def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"]) or "(the whole)"
+    found = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: unknown key (found {_short(found)}), expected {_siblings(kind, detail['loc'])}"
+    if detail["type"] == "missing":
+        return f"{key}: missing, expected a value"
+    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if detail["type"] == "value_error":
+        return f"{key}: {expected}" if detail["loc"] else expected
+    return f"{key}: found {_short(found)}, expected {expected}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _siblings(kind: type[Settings], location: tuple[int | str, ...]) -> str:
+    """The keys that are known beside an unknown one, as far as the models tell."""
+    schema = kind.model_json_schema()
+    node: Any = schema
+    for part in location[:-1]:
+        node = _resolve(schema, node)
+        if part in node.get("properties", {}):
+            node = node["properties"][part]
+        elif isinstance(part, int) and "items" in node:
+            node = node["items"]
+        elif isinstance(node.get("additionalProperties"), dict):
+            node = node["additionalProperties"]
+        else:
+            tagged = node.get("discriminator", {}).get("mapping", {})
+            if part not in tagged:
+                break
+            node = {"$ref": tagged[part]}
+    keys = _resolve(schema, node).get("properties", {})
+    return "one of " + ", ".join(keys) if keys else "no such key"
+
+
+def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    while "$ref" in node:
+        node = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    return node
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML (or JSON) file; an absent or malformed one is an `InputError` naming file and line."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{place}: not YAML ({getattr(error, 'problem', error)})") from None
+
+
+def load_settings[S: Settings](kind: type[S], text: str) -> S:
+    """Settings from the command line: a YAML or JSON file's path, or the JSON object itself."""
+    if text.lstrip().startswith("{"):
+        try:
+            return parse_settings(kind, json.loads(text), "--settings")
+        except json.JSONDecodeError as error:
+            raise InputError(f"--settings: not JSON ({error.msg})") from None
+    return parse_settings(kind, read_yaml(Path(text)), text)
