@@ -1,0 +1,43 @@
+# The front door: reads the experiment, includes the rules, names the targets.
+#
+#   snakemake -c 2 --configfile config/demo.yaml all
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/corpora.smk"
+include: "workflow/rules/spidr.smk"
+include: "workflow/rules/units.smk"
+include: "workflow/rules/slm.smk"
+include: "workflow/rules/eval.smk"
+
+
+localrules:
+    all,
+    scores,
+    tables,
+    figures,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{ROOT}/scores.csv",
+        f"{ROOT}/report.html",
+        TARGETS.tables(),
+        TARGETS.figures(),
+        TARGETS.health(),
+
+
+rule scores:
+    input:
+        f"{ROOT}/scores.csv",
+
+
+rule tables:
+    input:
+        TARGETS.tables(),
+
+
+rule figures:
+    input:
+        TARGETS.figures(),

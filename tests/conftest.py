@@ -1,0 +1,41 @@
+"""Fixtures that several tests share: one finished run of the tiny experiment."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+TINY = REPOSITORY / "config" / "tiny.yaml"
+
+
+def snakemake(folder: Path, *arguments: str, experiment: Path = TINY) -> subprocess.CompletedProcess[str]:
+    """Run snakemake on an experiment file, with `folder` as its working directory."""
+    return subprocess.run(snakemake_command(folder, *arguments, experiment=experiment), capture_output=True, text=True)
+
+
+def snakemake_command(folder: Path, *arguments: str, experiment: Path = TINY) -> list[str]:
+    """The command line of `snakemake`; options that take several values must come last."""
+    command = [str(Path(sys.executable).parent / "snakemake"), "-c", str(os.cpu_count() or 1)]
+    command += ["--snakefile", str(REPOSITORY / "Snakefile"), "--directory", str(folder)]
+    return [*command, *arguments, "--configfile", str(experiment)]
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working directory of a finished run of config/tiny.yaml; read it, or copy it to change it."""
+    folder = tmp_path_factory.mktemp("tiny")
+    done = snakemake(folder, "all")
+    assert done.returncode == 0, done.stderr[-5000:]
+    return folder
+
+
+@pytest.fixture(scope="session")
+def recorded() -> Path:
+    """The recorded corpus, named by RECORDED_SPEECH: its absence fails the test."""
+    place = os.environ.get("RECORDED_SPEECH")
+    if not place or not (Path(place) / "intervals.csv").is_file():
+        pytest.fail(f"RECORDED_SPEECH: found {place!r}, expected the folder of the recorded corpus")
+    return Path(place)

@@ -1,0 +1,74 @@
+"""A wrong experiment file is one line and exit code 2, before anything runs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import TINY, snakemake
+
+from artifacts.errors import InputError
+from workflow.document import PAGE, SCHEMA, page_text, schema_text
+from workflow.experiment import read_experiment
+from workflow.targets import Targets
+
+
+def changed(tmp_path: Path, path: str, value: Any) -> Path:
+    """A copy of the tiny experiment with one key (dots part its levels) set to `value`."""
+    experiment = yaml.safe_load(TINY.read_text())
+    node = experiment
+    *parents, last = path.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    for encoder in experiment["encoders"].values():
+        if "recipe" in encoder:
+            encoder["recipe"] = str(TINY.parent / encoder["recipe"])
+    for slm in experiment["slms"].values():
+        slm["recipe"] = str(TINY.parent / slm["recipe"])
+    copy = tmp_path / "changed.yaml"
+    copy.write_text(yaml.safe_dump(experiment))
+    return copy
+
+
+WRONG = [
+    ("encoder", 1, r"encoder: unknown key \(found 1\), expected one of experiment, seed"),
+    ("encoders.spidr.layer", [3], r"encoders.spidr.spidr.layer: unknown key|encoders.spidr.layer: unknown key"),
+    ("seed", "zero", 'seed: found "zero", expected a valid integer'),
+    ("encoders.spidr.layers", [3, 14], r"encoders.spidr.layers: found 14, expected 0 to 4"),
+    ("encoders.spidr.layers", [1], r"encoders.spidr.layers: found 1 with quantizer codebook, expected \d to 4"),
+    ("systems", ["spidr-L07-kmeans50"], "systems: found 'spidr-L07-kmeans50', expected one of them: spidr-L03-kmeans50"),
+    ("encoders.mfcc.quantizers", ["codebook"], "encoders.mfcc.quantizers: found codebook of kind codebook, expected kmeans"),
+    ("quantizers.kmeans50.fit", "vaild", "quantizers.kmeans50.fit: found 'vaild', expected one of them: synthetic"),
+    ("evaluation.abx.corpora", ["synthetic"], "evaluation.abx.corpora: found 'synthetic', expected one of annotated corpora"),
+    ("corpora.dev.source", "train", "corpora.dev.source: found 'train', expected one of them: synthetic"),
+    ("figures", [15], "figures: found 15, expected one of 7"),
+    ("experiment", "a--b", 'experiment: found "a--b", expected'),
+    ("corpora.train.layout", "wav", "layout"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{path}={value}" for path, value, _ in WRONG])
+def test_a_wrong_key_type_or_name_is_one_line(tmp_path: Path, path: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_experiment(changed(tmp_path, path, value))
+    assert "\n" not in str(error.value)
+
+
+def test_snakemake_ends_with_that_line_and_exit_code_2_before_anything_runs(tmp_path: Path) -> None:
+    done = snakemake(tmp_path, "all", experiment=changed(tmp_path, "encoders.spidr.layers", [14]))
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line] == [
+        f"error: {tmp_path / 'changed.yaml'}: encoders.spidr.layers: found 14, expected 0 to 4: the encoder has 4 layers"
+    ]
+    assert not (tmp_path / "results").exists()
+
+
+def test_every_experiment_in_config_is_valid() -> None:
+    for path in sorted(TINY.parent.glob("*.yaml")):
+        assert Targets(read_experiment(path)).scores(), path
+
+
+def test_the_committed_schema_and_documentation_are_those_of_the_models() -> None:
+    assert SCHEMA.read_text() == schema_text()
+    assert PAGE.read_text() == page_text()

@@ -1,0 +1,132 @@
+# The experiment, the names that wildcards may take, and the settings each rule hands on.
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from artifacts.errors import InputError
+from spidr.settings import Recipe
+from slm.settings import SlmRecipe
+from workflow.experiment import read_experiment, read_recipe
+from workflow.targets import QUALITY_METRICS, Targets
+
+# Jobs use the interpreter and the code that snakemake was started with, from whatever directory.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ["PYTHONPATH"] = str(workflow.basedir)
+
+DEFAULT_EXPERIMENT = Path(workflow.basedir) / "config" / "demo.yaml"
+EXPERIMENT_FILE = (
+    Path(workflow.configfiles[0]) if workflow.configfiles else DEFAULT_EXPERIMENT
+)
+try:
+    EXPERIMENT = read_experiment(EXPERIMENT_FILE)
+except InputError as error:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+TARGETS = Targets(EXPERIMENT)
+ROOT = TARGETS.root
+LOGS = f"{ROOT}/logs"
+BENCHMARKS = f"{ROOT}/benchmarks"
+
+
+def any_of(names):
+    """A wildcard constraint: one of these names, or nothing at all where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def those(names, keep):
+    return [name for name, value in names.items() if keep(value)]
+
+
+def settings_json(model):
+    """The resolved settings of one stage, as an entry point takes them."""
+    return model.model_dump_json()
+
+
+def encoder_of(wildcards):
+    return EXPERIMENT.encoders[wildcards.encoder]
+
+
+def recipe_of(wildcards):
+    return settings_json(
+        read_recipe(Recipe, EXPERIMENT_FILE, encoder_of(wildcards).recipe)
+    )
+
+
+def manifest(corpus):
+    return f"{ROOT}/corpora/{corpus}/manifest.csv"
+
+
+def subject_of_layer(wildcards):
+    """Whose features are scored."""
+    encoder = EXPERIMENT.encoders[wildcards.encoder]
+    return json.dumps(
+        {
+            "model": encoder.name or wildcards.encoder,
+            "encoder": wildcards.encoder,
+            "layer": int(wildcards.layer),
+        }
+    )
+
+
+def num_units(system):
+    """Size of a system's unit inventory; that of the phones is known once they are read."""
+    if system.quantizer is None:
+        return None
+    quantizer = EXPERIMENT.quantizers[system.quantizer]
+    if quantizer.kind == "kmeans":
+        return quantizer.num_units
+    encoder = EXPERIMENT.encoders[system.encoder]
+    return (
+        read_recipe(Recipe, EXPERIMENT_FILE, encoder.recipe).model.codebook_size
+        if encoder.recipe
+        else None
+    )
+
+
+def subject_of_system(wildcards):
+    """Whose units, or whose language model, is scored."""
+    system = EXPERIMENT.all_systems[wildcards.system]
+    return json.dumps(
+        {
+            "model": EXPERIMENT.encoders[system.encoder].name or system.encoder,
+            "encoder": system.encoder,
+            "layer": system.layer,
+            "quantizer": system.quantizer,
+            "num_units": num_units(system),
+        }
+    )
+
+
+SYNTHETIC = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "synthetic")
+ANNOTATED = TARGETS.annotated()
+FOLDERS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "folder")
+SETS = those(
+    EXPERIMENT.corpora, lambda corpus: corpus.layout in ("zerospeech2021", "twist")
+)
+PRETRAINED = those(
+    EXPERIMENT.encoders, lambda encoder: getattr(encoder, "recipe", None) is not None
+)
+DESCRIBED = those(
+    EXPERIMENT.encoders, lambda encoder: encoder.family in ("hubert", "mfcc")
+)
+PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
+MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
+SYSTEMS = [name for name in EXPERIMENT.all_systems if name not in PHONES]
+KMEANS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans")
+CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
+
+
+wildcard_constraints:
+    corpus=any_of(EXPERIMENT.corpora),
+    encoder=any_of(MODELS),
+    layer=r"\d\d",
+    quantizer=any_of(EXPERIMENT.quantizers),
+    system=any_of(EXPERIMENT.all_systems),
+    slm=any_of(EXPERIMENT.slms),
+    seed=r"\d+",

@@ -1,0 +1,341 @@
+# Features, units and log-likelihoods -> scores -> tables, figures, report, comparisons.
+
+ABX = EXPERIMENT.evaluation.abx
+CONDITIONS = " ".join(ABX.conditions) if ABX else ""
+
+
+def abx_scores(folder, metric):
+    return [
+        f"{folder}/{metric}.{{corpus}}.{condition}.json"
+        for condition in (ABX.conditions if ABX else ["within"])
+    ]
+
+
+def predictions_of(wildcards):
+    system = EXPERIMENT.all_systems[wildcards.system]
+    return f"{ROOT}/predictions/{system.encoder}/L{system.layer:02d}/{wildcards.corpus}"
+
+
+rule abx_features:
+    input:
+        features=f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}",
+        item=f"{ROOT}/corpora/{{corpus}}/triphone.item",
+    output:
+        abx_scores(f"{ROOT}/scores/{{encoder}}/L{{layer}}", "abx_continuous"),
+    log:
+        f"{LOGS}/abx_features/{{encoder}}/L{{layer}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/abx_features/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(ANNOTATED),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=32000,
+        runtime=240,
+    params:
+        subject=subject_of_layer,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        conditions=CONDITIONS,
+        seed=EXPERIMENT.seed,
+    shell:
+        "python -m eval.abx --features {input.features} --item {input.item}"
+        " --metric abx_continuous --distance angular --speaker {params.conditions} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+
+
+rule abx_predictions:
+    input:
+        features=predictions_of,
+        item=f"{ROOT}/corpora/{{corpus}}/triphone.item",
+    output:
+        abx_scores(f"{ROOT}/scores/{{system}}", "abx_codebook"),
+    log:
+        f"{LOGS}/abx_predictions/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/abx_predictions/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(ANNOTATED),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=32000,
+        runtime=240,
+    params:
+        subject=subject_of_system,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        conditions=CONDITIONS,
+        seed=EXPERIMENT.seed,
+    shell:
+        "python -m eval.abx --features {input.features} --item {input.item}"
+        " --metric abx_codebook --distance kl_symmetric --speaker {params.conditions} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+
+
+rule abx_units:
+    input:
+        units=f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+        item=f"{ROOT}/corpora/{{corpus}}/triphone.item",
+        vocabulary=vocabulary,
+    output:
+        abx_scores(f"{ROOT}/scores/{{system}}", "abx_units"),
+    log:
+        f"{LOGS}/abx_units/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/abx_units/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(ANNOTATED),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=32000,
+        runtime=240,
+    params:
+        subject=subject_of_system,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        conditions=CONDITIONS,
+        seed=EXPERIMENT.seed,
+    shell:
+        "python -m eval.abx --units {input.units} --vocabulary {input.vocabulary} --item {input.item}"
+        " --metric abx_units --distance identical --speaker {params.conditions} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+
+
+rule quality:
+    input:
+        units=f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+        vocabulary=vocabulary,
+        intervals=f"{ROOT}/corpora/{{corpus}}/intervals.csv",
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+    output:
+        [
+            f"{ROOT}/scores/{{system}}/{metric}.{{corpus}}.json"
+            for metric in QUALITY_METRICS
+        ],
+    log:
+        f"{LOGS}/quality/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/quality/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(ANNOTATED),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        subject=subject_of_system,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        seed=EXPERIMENT.seed,
+    shell:
+        "python -m eval.quality --units {input.units} --vocabulary {input.vocabulary} --intervals {input.intervals}"
+        " --manifest {input.manifest} --dataset {wildcards.corpus} --subject {params.subject:q} --seed {params.seed}"
+        " --output {params.folder} > {log} 2>&1"
+
+
+rule map_words:
+    input:
+        features=f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}",
+        words=f"{ROOT}/corpora/{{corpus}}/words.csv",
+    output:
+        f"{ROOT}/scores/{{encoder}}/L{{layer}}/map_words.{{corpus}}.json",
+    log:
+        f"{LOGS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(ANNOTATED),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        subject=subject_of_layer,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        seed=EXPERIMENT.seed,
+    shell:
+        "python -m eval.map --features {input.features} --words {input.words} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+
+
+rule swuggy:
+    input:
+        likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
+        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
+    output:
+        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/swuggy_all.{{corpus}}.json",
+        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/swuggy_in_vocab.{{corpus}}.json",
+    log:
+        f"{LOGS}/swuggy/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/swuggy/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        subject=subject_of_system,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m eval.swuggy --likelihoods {input.likelihoods} --items {input.items} --training {input.training}"
+        " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
+
+
+rule sblimp:
+    input:
+        likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
+        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
+    output:
+        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/sblimp.{{corpus}}.json",
+    log:
+        f"{LOGS}/sblimp/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/sblimp/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        subject=subject_of_system,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m eval.sblimp --likelihoods {input.likelihoods} --items {input.items} --training {input.training}"
+        " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
+
+
+rule tsc:
+    input:
+        likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
+        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
+    output:
+        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/tsc.{{corpus}}.json",
+    log:
+        f"{LOGS}/tsc/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tsc/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        subject=subject_of_system,
+        folder=lambda wildcards, output: Path(output[0]).parent,
+    shell:
+        "python -m eval.tsc --likelihoods {input.likelihoods} --items {input.items} --training {input.training}"
+        " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
+
+
+rule collect:
+    input:
+        TARGETS.scores(),
+    output:
+        f"{ROOT}/scores.csv",
+    log:
+        f"{LOGS}/collect.log",
+    benchmark:
+        f"{BENCHMARKS}/collect.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m eval.collect --scores {input} --output {output} > {log} 2>&1"
+
+
+rule draw_tables:
+    input:
+        f"{ROOT}/scores.csv",
+    output:
+        TARGETS.tables(),
+    log:
+        f"{LOGS}/tables.log",
+    benchmark:
+        f"{BENCHMARKS}/tables.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        numbers=EXPERIMENT.tables,
+        folder=f"{ROOT}/tables",
+    shell:
+        "python -m eval.tables --table {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
+
+
+rule draw_figures:
+    input:
+        f"{ROOT}/scores.csv",
+    output:
+        TARGETS.figures(),
+    log:
+        f"{LOGS}/figures.log",
+    benchmark:
+        f"{BENCHMARKS}/figures.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        numbers=EXPERIMENT.figures,
+        folder=f"{ROOT}/figures",
+    shell:
+        "python -m eval.figures --figure {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
+
+
+rule report:
+    input:
+        scores=f"{ROOT}/scores.csv",
+        tables=TARGETS.tables(),
+        figures=TARGETS.figures(),
+        health=TARGETS.health(),
+    output:
+        f"{ROOT}/report.html",
+    log:
+        f"{LOGS}/report.log",
+    benchmark:
+        f"{BENCHMARKS}/report.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        experiment=EXPERIMENT.experiment,
+        tables=f"{ROOT}/tables",
+        figures=f"{ROOT}/figures",
+    shell:
+        "python -m eval.report --experiment {params.experiment} --scores {input.scores} --tables {params.tables}"
+        " --figures {params.figures} --health {input.health} --output {output} > {log} 2>&1"
+
+
+rule compare:
+    input:
+        a=lambda wildcards: TARGETS.system_scores(wildcards.a),
+        b=lambda wildcards: TARGETS.system_scores(wildcards.b),
+    output:
+        f"{ROOT}/compare/{{a}}--vs--{{b}}.md",
+    log:
+        f"{LOGS}/compare/{{a}}--vs--{{b}}.log",
+    benchmark:
+        f"{BENCHMARKS}/compare/{{a}}--vs--{{b}}.tsv"
+    wildcard_constraints:
+        a=any_of(EXPERIMENT.all_systems),
+        b=any_of(EXPERIMENT.all_systems),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m eval.compare --a {wildcards.a} --b {wildcards.b} --scores-a {input.a} --scores-b {input.b}"
+        " --output {output} > {log} 2>&1"

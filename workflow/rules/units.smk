@@ -1,0 +1,244 @@
+# Speech -> features, quantizers, units.
+
+
+def quantizer_folder(wildcards):
+    system = EXPERIMENT.all_systems[wildcards.system]
+    return f"{ROOT}/quantizers/{system.encoder}/L{system.layer:02d}/{system.quantizer}"
+
+
+def encoder_config(wildcards):
+    system = EXPERIMENT.all_systems[wildcards.system]
+    return f"{ROOT}/encoders/{system.encoder}/config.json"
+
+
+def fitted_on(wildcards):
+    """Features that a K-means is fitted on."""
+    corpus = EXPERIMENT.quantizers[wildcards.quantizer].fit
+    return f"{ROOT}/features/{wildcards.encoder}/L{wildcards.layer}/{corpus}"
+
+
+def vocabulary(wildcards):
+    """The file that says how many units a system has, and how many a second."""
+    if wildcards.system in PHONES:
+        return encoder_config(wildcards)
+    return f"{quantizer_folder(wildcards)}/config.json"
+
+
+rule describe_encoder:
+    output:
+        f"{ROOT}/encoders/{{encoder}}/config.json",
+    log:
+        f"{LOGS}/describe_encoder/{{encoder}}.log",
+    benchmark:
+        f"{BENCHMARKS}/describe_encoder/{{encoder}}.tsv"
+    wildcard_constraints:
+        encoder=any_of(DESCRIBED),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        settings=lambda wildcards: settings_json(encoder_of(wildcards)),
+        folder=f"{ROOT}/encoders/{{encoder}}",
+    shell:
+        "python -m units.encoders --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
+
+
+rule phone_inventory:
+    input:
+        [f"{ROOT}/corpora/{corpus}/intervals.csv" for corpus in ANNOTATED],
+    output:
+        f"{ROOT}/encoders/{{phones}}/config.json",
+    log:
+        f"{LOGS}/phone_inventory/{{phones}}.log",
+    benchmark:
+        f"{BENCHMARKS}/phone_inventory/{{phones}}.tsv"
+    wildcard_constraints:
+        phones=any_of(PHONES),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m units.phones inventory --intervals {input} --output {output} > {log} 2>&1"
+
+
+rule extract:
+    input:
+        encoder=f"{ROOT}/encoders/{{encoder}}/config.json",
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+    output:
+        directory(f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}"),
+    log:
+        f"{LOGS}/extract/{{encoder}}/L{{layer}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/extract/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=1,
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        device=EXPERIMENT.device,
+    shell:
+        "python -m units.extract --encoder {params.encoder} --layer {wildcards.layer} --manifest {input.manifest}"
+        " --device {params.device} --output {output} > {log} 2>&1"
+
+
+rule predict:
+    input:
+        encoder=f"{ROOT}/encoders/{{encoder}}/config.json",
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+    output:
+        directory(f"{ROOT}/predictions/{{encoder}}/L{{layer}}/{{corpus}}"),
+    log:
+        f"{LOGS}/predict/{{encoder}}/L{{layer}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/predict/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=240,
+        gpu=1,
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        device=EXPERIMENT.device,
+    shell:
+        "python -m units.extract --predictions --encoder {params.encoder} --layer {wildcards.layer}"
+        " --manifest {input.manifest} --device {params.device} --output {output} > {log} 2>&1"
+
+
+rule kmeans:
+    input:
+        fitted_on,
+    output:
+        config=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/config.json",
+        weights=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/quantizer.safetensors",
+    log:
+        f"{LOGS}/kmeans/{{encoder}}/L{{layer}}/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/kmeans/{{encoder}}/L{{layer}}/{{quantizer}}.tsv"
+    wildcard_constraints:
+        quantizer=any_of(KMEANS),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        settings=lambda wildcards: settings_json(
+            EXPERIMENT.quantizers[wildcards.quantizer]
+        ),
+        seed=EXPERIMENT.seed,
+        folder=lambda wildcards, output: Path(output.config).parent,
+    shell:
+        "python -m units.kmeans --features {input} --settings {params.settings:q} --seed {params.seed}"
+        " --output {params.folder} > {log} 2>&1"
+
+
+rule codebook:
+    input:
+        f"{ROOT}/encoders/{{encoder}}/config.json",
+    output:
+        config=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/config.json",
+        weights=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/quantizer.safetensors",
+    log:
+        f"{LOGS}/codebook/{{encoder}}/L{{layer}}/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/codebook/{{encoder}}/L{{layer}}/{{quantizer}}.tsv"
+    wildcard_constraints:
+        quantizer=any_of(CODEBOOKS),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        encoder=lambda wildcards, input: Path(input[0]).parent,
+        folder=lambda wildcards, output: Path(output.config).parent,
+    shell:
+        "python -m units.codebook --encoder {params.encoder} --layer {wildcards.layer} --output {params.folder}"
+        " > {log} 2>&1"
+
+
+rule tokenize:
+    input:
+        encoder=encoder_config,
+        quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+    output:
+        f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+    log:
+        f"{LOGS}/tokenize/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tokenize/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        system=any_of(SYSTEMS),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=1440,
+        gpu=1,
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        quantizer=lambda wildcards, input: Path(input.quantizer).parent,
+        layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
+        device=EXPERIMENT.device,
+    shell:
+        "python -m units.tokenize --encoder {params.encoder} --layer {params.layer} --quantizer {params.quantizer}"
+        " --manifest {input.manifest} --device {params.device} --output {output} > {log} 2>&1"
+
+
+rule tokenize_phones:
+    input:
+        encoder=encoder_config,
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+        intervals=f"{ROOT}/corpora/{{corpus}}/intervals.csv",
+    output:
+        f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+    log:
+        f"{LOGS}/tokenize_phones/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tokenize_phones/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        system=any_of(PHONES),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder).parent,
+    shell:
+        "python -m units.phones tokenize --encoder {params.encoder} --intervals {input.intervals}"
+        " --manifest {input.manifest} --output {output} > {log} 2>&1"
+
+
+rule health:
+    input:
+        units=lambda wildcards: [
+            f"{ROOT}/units/{wildcards.system}/{corpus}.jsonl"
+            for corpus in TARGETS.unit_corpora(
+                EXPERIMENT.all_systems[wildcards.system]
+            )
+        ],
+        vocabulary=vocabulary,
+    output:
+        f"{ROOT}/units/{{system}}/health.json",
+    log:
+        f"{LOGS}/health/{{system}}.log",
+    benchmark:
+        f"{BENCHMARKS}/health/{{system}}.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python -m units.health --units {input.units} --vocabulary {input.vocabulary} --output {output} > {log} 2>&1"

@@ -1,0 +1,103 @@
+"""Names of everything an experiment makes: the one place that spells paths under ``results/``."""
+
+from workflow.experiment import Experiment, System
+
+QUALITY_METRICS = ("pnmi", "phone_purity", "cluster_purity", "codebook_perplexity", "active_units", "bitrate")
+"""Scores that one pass over the units and the annotation gives."""
+
+
+class Targets:
+    """Paths of one experiment, relative to the working directory."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.root = f"results/{experiment.experiment}"
+        evaluation = experiment.evaluation
+        sets = {"swuggy": evaluation.swuggy, "sblimp": evaluation.sblimp, "tsc": evaluation.tsc}
+        self.zeroshot = {metric: wanted.set for metric, wanted in sets.items() if wanted}
+        self.evaluation_sets = list(dict.fromkeys(self.zeroshot.values()))
+        self.trained_on = list(
+            dict.fromkeys(c for slm in experiment.slms.values() for c in [*slm.train, slm.validation])
+        )
+
+    def annotated(self) -> list[str]:
+        """Corpora that come with annotations."""
+        return [name for name, corpus in self.experiment.corpora.items() if getattr(corpus, "annotations", None)]
+
+    def _abx(self, subject: str, metric: str) -> list[str]:
+        abx = self.experiment.evaluation.abx
+        if abx is None:
+            return []
+        return [f"{self.root}/scores/{subject}/{metric}.{c}.{k}.json" for c in abx.corpora for k in abx.conditions]
+
+    def layer_scores(self, encoder: str, layer: int) -> list[str]:
+        """Scores of one layer's features."""
+        words = self.experiment.evaluation.map
+        subject = f"{encoder}/L{layer:02d}"
+        scores = [f"{self.root}/scores/{subject}/map_words.{c}.json" for c in (words.corpora if words else [])]
+        return self._abx(subject, "abx_continuous") + scores
+
+    def unit_scores(self, system: System) -> list[str]:
+        """Scores of a system's units; for a codebook, of its soft-max predictions too."""
+        scores = self._abx(system.name, "abx_units")
+        if system.quantizer and self.experiment.quantizers[system.quantizer].kind == "codebook":
+            scores += self._abx(system.name, "abx_codebook")
+        quality = self.experiment.evaluation.quality
+        for corpus in quality.corpora if quality else []:
+            scores += [f"{self.root}/scores/{system.name}/{metric}.{corpus}.json" for metric in QUALITY_METRICS]
+        return scores
+
+    def language_scores(self, system: System) -> list[str]:
+        """Zero-shot scores of every language model trained on a system's units."""
+        scores = []
+        for name, slm in self.experiment.slms.items():
+            for seed in slm.seeds:
+                subject = f"{self.root}/scores/{system.name}/{name}/seed{seed}"
+                for metric, dataset in self.zeroshot.items():
+                    variants = ["swuggy_all", "swuggy_in_vocab"] if metric == "swuggy" else [metric]
+                    scores += [f"{subject}/{variant}.{dataset}.json" for variant in variants]
+        return scores
+
+    def system_scores(self, name: str) -> list[str]:
+        """Every score that concerns one system: its features', its units', its language models'."""
+        system = self.experiment.all_systems[name]
+        scores = self.layer_scores(system.encoder, system.layer) if system.layer is not None else []
+        scores += self.unit_scores(system)
+        if system in self.experiment.language_systems:
+            scores += self.language_scores(system)
+        return scores
+
+    def scores(self) -> list[str]:
+        """Every score of the experiment."""
+        found = []
+        for name, encoder in self.experiment.encoders.items():
+            if encoder.family != "phones":
+                for layer in encoder.layers:
+                    found += self.layer_scores(name, layer)
+        for system in self.experiment.all_systems.values():
+            found += self.unit_scores(system)
+        for system in self.experiment.language_systems:
+            found += self.language_scores(system)
+        return found
+
+    def unit_corpora(self, system: System) -> list[str]:
+        """Corpora that one system tokenizes."""
+        evaluation = self.experiment.evaluation
+        corpora = [c for wanted in (evaluation.abx, evaluation.quality) if wanted for c in wanted.corpora]
+        if system in self.experiment.language_systems:
+            corpora += self.trained_on + self.evaluation_sets
+        return list(dict.fromkeys(corpora))
+
+    def health(self) -> list[str]:
+        """The unit health report of every system."""
+        return [f"{self.root}/units/{name}/health.json" for name in self.experiment.all_systems]
+
+    def tables(self) -> list[str]:
+        """Tables wanted, in their three forms."""
+        return [f"{self.root}/tables/table_{n}.{kind}" for n in self.experiment.tables for kind in ("csv", "md", "tex")]
+
+    def figures(self) -> list[str]:
+        """Figures wanted, in their two forms."""
+        return [
+            f"{self.root}/figures/figure_{n:02d}.{kind}" for n in self.experiment.figures for kind in ("pdf", "png")
+        ]
