@@ -24,7 +24,7 @@ class Progress:
     Args:
         what: What is being done, e.g. ``"extract features"``.
         total: Number of units of work.
-        unit: Name of one unit of work, e.g. ``"file"``.
+        unit: What is counted, in the plural, e.g. ``"files"``.
         done: Work already done before this process started (a resumed run).
     """
 
@@ -42,7 +42,7 @@ class Progress:
             self._task = self._bar.add_task(self.what, total=self.total, completed=int(self.done), note="")
             self._bar.start()
         else:
-            print(f"{self.what}: {self.total:g} {self.unit}s", file=sys.stderr, flush=True)
+            print(f"{self.what}: {self.total:g} {self.unit}", file=sys.stderr, flush=True)
         return self
 
     def advance(self, amount: float = 1, note: str = "") -> None:
@@ -58,7 +58,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
         left = f"{(self.total - self.done) / rate:.0f} s left" if rate > 0 else "time left unknown"
-        line = f"{self.what}: {self.done:g}/{self.total:g} {self.unit}s, {rate:.3g} {self.unit}s/s, {left}"
+        line = f"{self.what}: {self.done:g}/{self.total:g} {self.unit}, {rate:.3g} {self.unit}/s, {left}"
         return f"{line}, {note}" if note else line
 
     def __exit__(
@@ -69,7 +69,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         end = "done" if kind is None else "stopped"
         print(
-            f"{self.what}: {end} at {self.done:g}/{self.total:g} {self.unit}s in {elapsed:.1f} s",
+            f"{self.what}: {end} at {self.done:g}/{self.total:g} {self.unit} in {elapsed:.1f} s",
             file=sys.stderr,
             flush=True,
         )

@@ -92,11 +92,11 @@ def read_yaml(path: Path) -> Any:
         raise InputError(f"{path}{place}: not YAML ({getattr(error, 'problem', error)})") from None
 
 
-def load_settings[S: Settings](kind: type[S], text: str) -> S:
+def load_settings[S: Settings](kind: type[S], text: str, option: str = "--settings") -> S:
     """Settings from the command line: a YAML or JSON file's path, or the JSON object itself."""
     if text.lstrip().startswith("{"):
         try:
-            return parse_settings(kind, json.loads(text), "--settings")
+            return parse_settings(kind, json.loads(text), option)
         except json.JSONDecodeError as error:
-            raise InputError(f"--settings: not JSON ({error.msg})") from None
+            raise InputError(f"{option}: not JSON ({error.msg})") from None
     return parse_settings(kind, read_yaml(Path(text)), text)

@@ -11,10 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import run
-from artifacts.files import atomic_file
 from slm.settings import SlmRecipe
 from spidr.settings import Recipe
+
+from artifacts.errors import run
+from artifacts.files import atomic_file
 from workflow.experiment import Experiment
 
 REPOSITORY = Path(__file__).parent.parent

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
+from slm.settings import Slm, SlmRecipe
+from spidr.settings import Recipe
+from units.settings import Encoder, HubertEncoder, Quantizer, SpidrEncoder
 
 from artifacts.device import DeviceName
 from artifacts.errors import InputError
 from artifacts.settings import Settings, parse_settings, read_yaml
 from corpora.settings import Corpus
-from slm.settings import Slm, SlmRecipe
-from spidr.settings import Recipe
-from units.settings import Encoder, HubertEncoder, Quantizer, SpidrEncoder
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 """Letters, digits, ``_`` and single ``-``: names are folders, and ``--`` parts the two of a comparison."""

@@ -2,7 +2,10 @@
 
 from workflow.experiment import Experiment, System
 
-QUALITY_METRICS = ("pnmi", "phone_purity", "cluster_purity", "codebook_perplexity", "active_units", "bitrate")
+QUALITY_METRICS = (
+    *("pnmi", "phone_purity", "cluster_purity", "codebook_perplexity", "active_units"),
+    *("bitrate", "entropy_bitrate", "units_per_second"),
+)
 """Scores that one pass over the units and the annotation gives."""
 
 
@@ -34,7 +37,7 @@ class Targets:
         """Scores of one layer's features."""
         words = self.experiment.evaluation.map
         subject = f"{encoder}/L{layer:02d}"
-        scores = [f"{self.root}/scores/{subject}/map_words.{c}.json" for c in (words.corpora if words else [])]
+        scores = [f"{self.root}/scores/{subject}/map_words.{c}.strict.json" for c in (words.corpora if words else [])]
         return self._abx(subject, "abx_continuous") + scores
 
     def unit_scores(self, system: System) -> list[str]:
@@ -42,10 +45,14 @@ class Targets:
         scores = self._abx(system.name, "abx_units")
         if system.quantizer and self.experiment.quantizers[system.quantizer].kind == "codebook":
             scores += self._abx(system.name, "abx_codebook")
-        quality = self.experiment.evaluation.quality
-        for corpus in quality.corpora if quality else []:
-            scores += [f"{self.root}/scores/{system.name}/{metric}.{corpus}.json" for metric in QUALITY_METRICS]
+        if self.experiment.evaluation.quality:
+            scores += [f"{self.root}/scores/{system.name}/{m}.{self.quality_dataset()}.json" for m in QUALITY_METRICS]
         return scores
+
+    def quality_dataset(self) -> str:
+        """Name of the corpora whose counts PNMI and its like pool, as scores print it."""
+        quality = self.experiment.evaluation.quality
+        return "_".join(quality.corpora) if quality else ""
 
     def language_scores(self, system: System) -> list[str]:
         """Zero-shot scores of every language model trained on a system's units."""

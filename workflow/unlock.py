@@ -8,6 +8,7 @@ outlive it; as long as one runs, starting again would make the same files twice.
 
 import os
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -29,9 +30,7 @@ def live_processes(folder: Path) -> list[psutil.Process]:
         except (psutil.Error, OSError):
             continue
         is_snakemake = any(Path(word).name == "snakemake" for word in words[:2])
-        is_job = any(
-            flag == "-m" and module.split(".")[0] in ROOMS for flag, module in zip(words, words[1:], strict=False)
-        )
+        is_job = any(flag == "-m" and module.split(".")[0] in ROOMS for flag, module in pairwise(words))
         if is_snakemake or is_job:
             found.append(process)
     return found

@@ -2,6 +2,8 @@
 
 ABX = EXPERIMENT.evaluation.abx
 CONDITIONS = " ".join(ABX.conditions) if ABX else ""
+QUALITY = EXPERIMENT.evaluation.quality
+POOLED = QUALITY.corpora if QUALITY else []
 
 
 def abx_scores(folder, metric):
@@ -103,21 +105,19 @@ rule abx_units:
 
 rule quality:
     input:
-        units=f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+        units=[f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in POOLED],
         vocabulary=vocabulary,
-        intervals=f"{ROOT}/corpora/{{corpus}}/intervals.csv",
-        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+        intervals=[f"{ROOT}/corpora/{corpus}/intervals.csv" for corpus in POOLED],
+        manifest=[manifest(corpus) for corpus in POOLED],
     output:
         [
-            f"{ROOT}/scores/{{system}}/{metric}.{{corpus}}.json"
+            f"{ROOT}/scores/{{system}}/{metric}.{TARGETS.quality_dataset()}.json"
             for metric in QUALITY_METRICS
         ],
     log:
-        f"{LOGS}/quality/{{system}}/{{corpus}}.log",
+        f"{LOGS}/quality/{{system}}.log",
     benchmark:
-        f"{BENCHMARKS}/quality/{{system}}/{{corpus}}.tsv"
-    wildcard_constraints:
-        corpus=any_of(ANNOTATED),
+        f"{BENCHMARKS}/quality/{{system}}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -125,11 +125,12 @@ rule quality:
         runtime=30,
     params:
         subject=subject_of_system,
+        dataset=TARGETS.quality_dataset(),
         folder=lambda wildcards, output: Path(output[0]).parent,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.quality --units {input.units} --vocabulary {input.vocabulary} --intervals {input.intervals}"
-        " --manifest {input.manifest} --dataset {wildcards.corpus} --subject {params.subject:q} --seed {params.seed}"
+        " --manifest {input.manifest} --dataset {params.dataset} --subject {params.subject:q} --seed {params.seed}"
         " --output {params.folder} > {log} 2>&1"
 
 
@@ -138,7 +139,7 @@ rule map_words:
         features=f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}",
         words=f"{ROOT}/corpora/{{corpus}}/words.csv",
     output:
-        f"{ROOT}/scores/{{encoder}}/L{{layer}}/map_words.{{corpus}}.json",
+        f"{ROOT}/scores/{{encoder}}/L{{layer}}/map_words.{{corpus}}.strict.json",
     log:
         f"{LOGS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.log",
     benchmark:

@@ -7,8 +7,14 @@ def quantizer_folder(wildcards):
 
 
 def encoder_config(wildcards):
-    system = EXPERIMENT.all_systems[wildcards.system]
-    return f"{ROOT}/encoders/{system.encoder}/config.json"
+    """The encoder's own file: in its folder under results/, or where the experiment says it was made."""
+    name = (
+        wildcards.encoder
+        if hasattr(wildcards, "encoder")
+        else EXPERIMENT.all_systems[wildcards.system].encoder
+    )
+    made_elsewhere = getattr(EXPERIMENT.encoders[name], "path", None)
+    return f"{made_elsewhere or f'{ROOT}/encoders/{name}'}/config.json"
 
 
 def fitted_on(wildcards):
@@ -67,7 +73,7 @@ rule phone_inventory:
 
 rule extract:
     input:
-        encoder=f"{ROOT}/encoders/{{encoder}}/config.json",
+        encoder=encoder_config,
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
     output:
         directory(f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}"),
@@ -91,7 +97,7 @@ rule extract:
 
 rule predict:
     input:
-        encoder=f"{ROOT}/encoders/{{encoder}}/config.json",
+        encoder=encoder_config,
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
     output:
         directory(f"{ROOT}/predictions/{{encoder}}/L{{layer}}/{{corpus}}"),
@@ -143,7 +149,7 @@ rule kmeans:
 
 rule codebook:
     input:
-        f"{ROOT}/encoders/{{encoder}}/config.json",
+        encoder_config,
     output:
         config=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/config.json",
         weights=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/quantizer.safetensors",

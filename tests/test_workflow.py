@@ -1,0 +1,118 @@
+"""The whole line, run for real: from speech to tables, and again only what is missing."""
+
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY, snakemake
+
+SCORE_FIELDS = [
+    *("source", "model", "encoder", "layer", "quantizer", "num_units", "slm", "corpus", "hours", "seed"),
+    *("metric", "dataset", "condition", "value", "low", "high", "n"),
+]
+
+
+def scores(folder: Path, **fields: str) -> list[dict[str, str]]:
+    """Rows of a run's scores.csv in which the given fields have the given values."""
+    with (folder / "results" / "tiny" / "scores.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if all(row[key] == value for key, value in fields.items())]
+
+
+def value(folder: Path, **fields: str) -> float:
+    (row,) = scores(folder, **fields)
+    return float(row["value"])
+
+
+def planned(stdout: str) -> set[str]:
+    """Output files of the jobs that a dry run plans."""
+    return {path for line in re.findall(r"^    output: (.*)$", stdout, re.M) for path in line.split(", ")}
+
+
+def copy_of(run: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "run"
+    shutil.copytree(run, copy, symlinks=True)
+    return copy
+
+
+def test_every_artifact_lies_where_the_design_says(tiny: Path) -> None:
+    root = tiny / "results" / "tiny"
+    for path in (
+        *("corpora/dev/manifest.csv", "corpora/dev/speakers.csv", "corpora/dev/intervals.csv", "corpora/dev/words.csv"),
+        *("corpora/dev/triphone.item", "corpora/dev/phoneme.item", "corpora/lexical/items.csv"),
+        *("encoders/spidr/model.safetensors", "encoders/spidr/config.json", "encoders/spidr/training/log.jsonl"),
+        *("features/spidr/L03/dev/config.json", "quantizers/spidr/L03/kmeans50/quantizer.safetensors"),
+        *("units/spidr-L03-kmeans50/train.jsonl", "units/spidr-L03-kmeans50/health.json"),
+        *("slm/phones/opt-tiny/seed0/model/config.json", "slm/phones/opt-tiny/seed0/log.jsonl"),
+        *("likelihoods/phones/opt-tiny/seed0/lexical.csv", "scores.csv", "report.html"),
+        *(f"tables/table_{n}.{kind}" for n in (1, 2) for kind in ("csv", "md", "tex")),
+        *(f"figures/figure_{n:02d}.{kind}" for n in (7, 11, 12, 13, 14) for kind in ("pdf", "png")),
+    ):
+        assert (root / path).is_file(), path
+
+
+def test_scores_have_the_pinned_fields_and_carry_their_provenance(tiny: Path) -> None:
+    rows = scores(tiny)
+    assert list(rows[0]) == SCORE_FIELDS
+    for row in rows:
+        assert row["source"] == "ours"
+        assert float(row["low"] or row["value"]) <= float(row["value"]) <= float(row["high"] or row["value"])
+    score = json.loads((tiny / "results/tiny/scores/phones/opt-tiny/seed0/sblimp.syntactic.json").read_text())
+    assert score["provenance"]["packages"]["torch"]
+    assert score["provenance"]["inputs"]
+    assert score["conditions"]
+
+
+def test_the_annotated_phones_are_perfect_units(tiny: Path) -> None:
+    assert value(tiny, encoder="phones", metric="pnmi") == pytest.approx(1, abs=1e-12)
+    for condition in ("within", "across"):
+        assert value(tiny, encoder="phones", metric="abx_units", condition=condition) < 0.02
+
+
+def test_spidr_learns_and_the_untrained_one_is_near_chance(tiny: Path) -> None:
+    trained = [value(tiny, encoder="spidr", layer=n, metric="abx_continuous", condition="across") for n in ("3", "4")]
+    untrained = value(tiny, encoder="spidr-untrained", layer="3", metric="abx_continuous", condition="across")
+    assert untrained > 0.4
+    assert min(trained) < untrained - 0.05
+
+
+def test_nothing_is_left_to_do_after_a_finished_run(tiny: Path) -> None:
+    done = snakemake(tiny, "-n", "all")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+def test_adding_a_layer_runs_only_what_depends_on_it(tiny: Path, tmp_path: Path) -> None:
+    run = copy_of(tiny, tmp_path)
+    experiment = yaml.safe_load(TINY.read_text())
+    experiment["encoders"]["dinosr"]["layers"] = [3, 4]
+    for recipe_of in (*experiment["encoders"].values(), *experiment["slms"].values()):
+        if "recipe" in recipe_of:
+            recipe_of["recipe"] = str(TINY.parent / recipe_of["recipe"])
+    changed = tmp_path / "tiny.yaml"
+    changed.write_text(yaml.safe_dump(experiment))
+    outputs = planned(snakemake(run, "-n", "all", experiment=changed).stdout)
+    assert outputs
+    for path in outputs:
+        assert "dinosr/L04" in path or re.search(r"/(scores\.csv|report\.html|tables/.*|figures/.*)$", path), path
+
+
+def test_a_comparison_runs_only_what_is_missing(tiny: Path, tmp_path: Path) -> None:
+    run = copy_of(tiny, tmp_path)
+    target = "results/tiny/compare/phones--vs--spidr-L04-codebook.md"
+    (run / "results/tiny/scores/phones/opt-tiny/seed0/sblimp.syntactic.json").unlink()
+    done = snakemake(run, target)
+    assert done.returncode == 0, done.stderr
+    assert set(re.findall(r"^(?:local)?rule (\w+):", done.stderr, re.M)) == {"sblimp", "compare"}
+    text = (run / target).read_text()
+    for metric in ("sWUGGY", "sBLIMP", "tSC", "PNMI", "ABX"):
+        assert metric in text
+
+
+def test_the_report_needs_no_network(tiny: Path) -> None:
+    page = (tiny / "results/tiny/report.html").read_text()
+    assert page.count("data:image/png;base64,") == 5
+    assert not re.search(r"""(?:src|href)=["']https?:""", page)
