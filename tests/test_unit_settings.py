@@ -1,0 +1,60 @@
+"""The encoders and quantizers of an experiment file are checked key by key."""
+
+from typing import Any
+
+import pytest
+
+from artifacts.errors import InputError
+from artifacts.settings import Settings, parse_settings
+from units.settings import Encoder, Quantizer
+
+RECIPE = {"family": "spidr", "recipe": "r.yaml", "train": ["train"], "validation": "valid", "layers": [1]}
+
+
+class File(Settings):
+    encoders: dict[str, Encoder] = {}
+    quantizers: dict[str, Quantizer] = {}
+
+
+def parse(encoder: dict[str, Any]) -> Any:
+    return parse_settings(File, {"encoders": {"e": encoder}}, "e.yaml").encoders["e"]
+
+
+def test_each_family_has_its_keys() -> None:
+    assert parse(RECIPE).recipe == "r.yaml"
+    assert parse({"family": "dinosr", "path": "p", "layers": [0, 5]}).layers == [0, 5]
+    assert parse({"family": "hubert", "source": "s", "standardize": False, "layers": [6]}).standardize is False
+    assert parse({"family": "mfcc"}).layers == (1,)
+    assert parse({"family": "phones"}).quantizers == ()
+
+
+def test_settings_survive_the_command_line() -> None:
+    for encoder in (RECIPE, {"family": "mfcc"}, {"family": "phones", "name": "Phones"}):
+        assert parse(parse(encoder).model_dump(mode="json")) == parse(encoder)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "message"),
+    [
+        (RECIPE | {"layers": [3, 2]}, "layers: found"),
+        (RECIPE | {"layers": [2, 2]}, "expected each layer once, rising"),
+        (RECIPE | {"layers": [-1]}, "greater than or equal to 0"),
+        (RECIPE | {"layers": []}, "layers: found"),
+        (RECIPE | {"path": "p"}, "found both recipe and path, expected one of them"),
+        (RECIPE | {"recipe": None}, "found neither recipe nor path"),
+        (RECIPE | {"train": []}, "found recipe without train or validation"),
+        ({"family": "spidr", "path": "p", "layers": [1], "untrained": True}, "found path with train"),
+        ({"family": "hubert", "source": "s", "layers": [1]}, "standardize: missing"),
+        ({"family": "mfcc", "layers": [2]}, "expected 1"),
+        ({"family": "phones", "quantizers": ["k"]}, "quantizers"),
+        ({"family": "whisper"}, "family"),
+    ],
+)
+def test_a_wrong_key_is_named(encoder: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse(encoder)
+
+
+def test_a_kmeans_needs_units_and_a_corpus() -> None:
+    with pytest.raises(InputError, match=r"quantizers\.k\.kmeans\.fit: missing"):
+        parse_settings(File, {"quantizers": {"k": {"kind": "kmeans", "num_units": 50}}}, "e.yaml")
