@@ -61,7 +61,7 @@ use rule prepare_corpus as prepare_evaluation_set with:
     output:
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
         speakers=f"{ROOT}/corpora/{{corpus}}/speakers.csv",
-        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
     wildcard_constraints:
         corpus=any_of(SETS),
 

@@ -163,7 +163,7 @@ rule map_words:
 rule swuggy:
     input:
         likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
-        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
         training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
     output:
         f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/swuggy_all.{{corpus}}.json",
@@ -181,14 +181,14 @@ rule swuggy:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m eval.swuggy --likelihoods {input.likelihoods} --items {input.items} --training {input.training}"
+        "python -m eval.swuggy --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
         " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
 
 
 rule sblimp:
     input:
         likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
-        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
         training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
     output:
         f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/sblimp.{{corpus}}.json",
@@ -205,14 +205,14 @@ rule sblimp:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m eval.sblimp --likelihoods {input.likelihoods} --items {input.items} --training {input.training}"
+        "python -m eval.sblimp --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
         " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
 
 
 rule tsc:
     input:
         likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
-        items=f"{ROOT}/corpora/{{corpus}}/items.csv",
+        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
         training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
     output:
         f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/tsc.{{corpus}}.json",
@@ -229,7 +229,7 @@ rule tsc:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m eval.tsc --likelihoods {input.likelihoods} --items {input.items} --training {input.training}"
+        "python -m eval.tsc --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
         " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
 
 

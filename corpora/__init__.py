@@ -1,0 +1,1 @@
+"""What speech there is: layouts, manifests, annotations, evaluation sets, the synthetic corpus."""

@@ -1,0 +1,141 @@
+"""Figures 13 and 14: language modelling scores against what is known of the representations beforehand."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from eval.metrics import METRICS
+from eval.rendering import ARROWS
+from eval.results import CODEBOOK, Result, estimate, group, standard
+from eval.statistics import Correlation, pearson
+from eval.style import (
+    INK,
+    Look,
+    Series,
+    add_legend,
+    chance_level,
+    draw_levels,
+    is_near,
+    looks,
+    new_figure,
+    say_no_scores,
+    series_namer,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ROW_HEIGHT_IN = 2.1
+LINE_HEIGHT_PT = 9.0
+DOT_SIZE_PT = 7.2
+REACH = 0.2  # how far from the dots chance is still drawn, in heights of the dots
+MIN_POINTS = 3  # of two points r is always 1 or -1
+
+type Points = dict[Series, dict[int | None, tuple[float, float]]]
+
+
+def draw_correlations(results: Sequence[Result], proxies: Sequence[str], targets: Sequence[str]) -> "Figure":
+    """A panel for each proxy (rows) and language modelling metric (columns), Pearson's r above it.
+
+    Args:
+        results: All scores of the experiment.
+        proxies: Metrics of features or units, horizontal.
+        targets: Metrics of language models, vertical; several trainings of a system are averaged.
+    """
+    look = looks(results)
+    found = [[proxy_points(results, proxy, target) for target in targets] for proxy in proxies]
+    lines = max(len(_correlations(points)) for row in found for points in row)
+    height = len(proxies) * (ROW_HEIGHT_IN + lines * LINE_HEIGHT_PT / 72) + 0.3
+    figure, panels = new_figure(len(proxies), len(targets), height)
+    for proxy, axes_row, points_row in zip(proxies, panels, found, strict=True):
+        for target, axes, points in zip(targets, axes_row, points_row, strict=True):
+            axes.set_xlabel(_axis_label(proxy))
+            axes.set_ylabel(_axis_label(target))
+            if points:
+                _draw_points(axes, proxy, target, points, look)
+            else:
+                say_no_scores(axes)
+    shown = {series for row in found for points in row for series in points}
+    add_legend(figure, sorted(shown), look, lines=False)
+    return figure
+
+
+def _axis_label(name: str) -> str:
+    metric = METRICS[name]
+    return f"{metric.label}{' (%)' if metric.percent else ''} {ARROWS[metric.better]}"
+
+
+def proxy_points(results: Sequence[Result], proxy: str, target: str) -> Points:
+    """The (proxy, target) of each layer of each series, as fractions; the annotated phones are left out.
+
+    ``abx_continuous`` of codebook units is that of the codebook predictions, as in the paper.
+    """
+    points: Points = {}
+    name = series_namer(results)
+    scores = [r for r in standard(results) if r.layer is not None]
+    trained = group([r for r in scores if r.metric == target], lambda r: (name(r), r.layer))
+    for (series, layer), of_system in trained.items():
+        known = estimate([r for r in scores if _belongs(r, proxy, series, of_system[0])])
+        reached = estimate(of_system)
+        if known and reached:
+            points.setdefault(series, {})[layer] = known.value, reached.value
+    return points
+
+
+def _belongs(result: Result, proxy: str, series: Series, system: Result) -> bool:
+    """Whether a score is the proxy of a system's language model: that of its features, or that of its units."""
+    if proxy == "abx_continuous" and series.units == CODEBOOK:
+        proxy = "abx_codebook"
+    same = ["source", "encoder", "layer"]
+    if proxy not in ("abx_continuous", "map_words"):
+        same += ["quantizer", "num_units"]
+    return result.metric == proxy and all(getattr(result, field) == getattr(system, field) for field in same)
+
+
+def _correlations(points: Points) -> list[tuple[Series | None, Correlation]]:
+    """Pearson's r over all points, under None, and over the layers of each series, where it is defined."""
+    clouds: dict[Series | None, list[tuple[float, float]]] = {
+        None: [point for layers in points.values() for point in layers.values()],
+        **{series: list(layers.values()) for series, layers in sorted(points.items())},
+    }
+    defined = {
+        series: cloud
+        for series, cloud in clouds.items()
+        if len(cloud) >= MIN_POINTS and all(len(set(coordinate)) > 1 for coordinate in zip(*cloud, strict=True))
+    }
+    return [(series, pearson(*zip(*cloud, strict=True))) for series, cloud in defined.items()]
+
+
+def _draw_points(axes: "Axes", proxy: str, target: str, points: Points, look: dict[Series, Look]) -> None:
+    for series, layers in sorted(points.items()):
+        style = look[series]
+        for layer, (known, reached) in sorted(layers.items(), key=lambda item: item[0] or 0):
+            x, y = METRICS[proxy].shown(known), METRICS[target].shown(reached)
+            edge = {"markeredgecolor": "white", "markeredgewidth": 0.5} if style.filled else {}
+            axes.plot(x, y, linestyle="none", markersize=DOT_SIZE_PT, alpha=0.85, zorder=3, **(style.dots() | edge))
+            if not series.is_reference:
+                colour = "white" if style.filled else style.colour
+                place: dict[str, Any] = {"ha": "center", "va": "center_baseline", "clip_on": True}
+                axes.text(x, y, str(layer), fontsize=6, color=colour, zorder=4, **place)
+    draw_levels(axes, [level for level in chance_level(METRICS[target]) if is_near(axes, level.value, REACH)])
+    axes.margins(0.1)
+    correlations = _correlations(points)
+    axes.set_title(" ", pad=max(0, len(correlations) * LINE_HEIGHT_PT - 4))  # makes room
+    for line, (whose, correlation) in enumerate(reversed(correlations)):
+        _write_correlation(axes, 5 + line * LINE_HEIGHT_PT, correlation, look[whose] if whose else None)
+
+
+def _write_correlation(axes: "Axes", height_pt: float, correlation: Correlation, look: Look | None) -> None:
+    """One line above the panel: whose r by its marker, none for all dots."""
+    from matplotlib.transforms import ScaledTranslation
+
+    to_inches = axes.figure.dpi_scale_trans
+    marker = axes.transAxes + ScaledTranslation(3 / 72, (height_pt + 2.5) / 72, to_inches)
+    text = axes.transAxes + ScaledTranslation((9 if look else 0) / 72, height_pt / 72, to_inches)
+    if look:
+        axes.plot(0, 1, transform=marker, linestyle="none", markersize=4, clip_on=False, in_layout=False, **look.dots())
+    interval = ""
+    if correlation.low is not None and correlation.high is not None:
+        interval = f" [{correlation.low:.2f}, {correlation.high:.2f}]"
+    line = f"$r$ = {correlation.r:.2f}{interval}, $n$ = {correlation.n}".replace("-", "\N{MINUS SIGN}")
+    axes.text(0, 1, line, transform=text, fontsize=7.5, color=look.colour if look else INK, in_layout=False)

@@ -1,0 +1,82 @@
+"""What each metric is called where people read it, which way it is better, and what chance gives."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+type Better = Literal["lower", "higher"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """How a metric is printed and read.
+
+    Attributes:
+        label: Its name in tables and figures.
+        better: Which way is better; None where the number only describes.
+        chance: The value of a system that guesses, where guessing has one.
+        percent: Whether the fraction is printed in percent.
+        conditions: The conditions that make up the paper's number. Others (any context, another formula) are
+            different numbers and never averaged with these.
+        items: What identifies an item in the score's per-item table; empty where there is nothing to pair.
+        cluster: Column of that table whose items are not independent.
+    """
+
+    label: str
+    better: Better | None = "higher"
+    chance: float | None = None
+    percent: bool = True
+    conditions: tuple[str | None, ...] = (None,)
+    items: tuple[str, ...] = ()
+    cluster: str | None = None
+
+    @property
+    def decimals(self) -> int:
+        """Digits after the point, as the paper prints them."""
+        return 2 if self.percent else 3
+
+    def shown(self, value: float) -> float:
+        """The value in the unit it is printed in."""
+        return 100 * value if self.percent else value
+
+    def format(self, value: float, *, sign: bool = False) -> str:
+        """The value as it is printed, with a real minus; ``+`` too where `sign` is asked for."""
+        text = f"{self.shown(value):{'+' if sign else ''}.{self.decimals}f}"
+        return text.replace("-", "\N{MINUS SIGN}")
+
+
+def _abx(label: str) -> Metric:
+    items = ("phone_a", "phone_b", "speaker")
+    return Metric(label, "lower", chance=0.5, conditions=("within", "across"), items=items, cluster="speaker")
+
+
+def _of_units(label: str, better: Better | None = "higher") -> Metric:
+    return Metric(label, better, percent=False, items=("speaker",))
+
+
+def _choice(label: str, *items: str) -> Metric:
+    return Metric(label, chance=0.5, items=items)
+
+
+METRICS = {
+    "abx_continuous": _abx("ABX"),
+    "abx_codebook": _abx("ABX on codebook predictions"),
+    "abx_units": _abx("ABX on units"),
+    "map_words": Metric("MAP words", conditions=(None, "strict"), items=("fileid", "onset", "offset", "label")),
+    "pnmi": _of_units("PNMI"),
+    "phone_purity": _of_units("phone purity"),
+    "cluster_purity": _of_units("cluster purity"),
+    "codebook_perplexity": _of_units("codebook perplexity", better=None),
+    "active_units": _of_units("active units", better=None),
+    "bitrate": _of_units("bitrate, bit/s", better=None),
+    "entropy_bitrate": _of_units("entropy bitrate, bit/s", better=None),
+    "units_per_second": _of_units("units per second", better=None),
+    "swuggy_all": _choice("sWUGGY all", "id"),
+    "swuggy_in_vocab": _choice("sWUGGY in-vocab", "id"),
+    "sblimp": _choice("sBLIMP", "type", "subtype", "id"),
+    "tsc": _choice("tSC", "id"),
+}
+
+
+def metric(name: str) -> Metric:
+    """The metric of that name; one that is not known here is printed as it is and judged in no direction."""
+    return METRICS.get(name, Metric(name, better=None, percent=False))

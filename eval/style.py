@@ -1,0 +1,235 @@
+"""How figures look: one style, and one colour and marker for a series in every figure.
+
+The colour is the model's, the marker and the line are the quantizer's, so that neither is needed to read the other.
+Colours are those of Okabe and Ito (2008), which stay apart for the colour-blind.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from artifacts.files import atomic_file
+from eval.metrics import Metric
+from eval.results import CODEBOOK, TOPLINE, Result, training_label, unit_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TEXT_WIDTH_IN = 6.5
+DOTS_PER_INCH = 300
+REACH = 1.0  # how far from the data a level is still drawn, in heights of the data
+
+INK = "#222222"
+FAINT = "#8a8a8a"
+MODEL_COLOURS = {"SpidR": "#0072B2", "DinoSR": "#D55E00", "HuBERT": "#009E73", "MFCC": "#6f6f6f", "Phones": "#222222"}
+OTHER_COLOURS = ("#CC79A7", "#B8860B", "#56B4E9", "#882255", "#7A5230", "#44AA99")
+MARKERS = ({"": "o", "K-means": "o", CODEBOOK: "s"}, {"": "^", "K-means": "^", CODEBOOK: "v"})  # by training
+
+STYLE: Any = {  # matplotlib types each key by itself
+    "font.family": "STIXGeneral",  # comes with matplotlib, so that a figure looks the same everywhere
+    "mathtext.fontset": "stix",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 9,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#555555",
+    "xtick.color": "#555555",
+    "ytick.color": "#555555",
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4.2,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": DOTS_PER_INCH,
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Series:
+    """What a curve or a cloud of dots belongs to."""
+
+    source: str
+    encoder: str
+    model: str
+    units: str = ""
+    training: str = ""
+
+    @property
+    def label(self) -> str:
+        """Its name in a legend; the source is named where it is not ours."""
+        name = ", ".join(part for part in (self.model, self.units, self.training) if part)
+        return name if self.source == "ours" else f"{name} ({self.source})"
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it has no layers to speak of, and is drawn as a level."""
+        return self.encoder in ("mfcc", TOPLINE)
+
+
+def series_namer(results: Iterable[Result]) -> Callable[[Result], Series]:
+    """What names the series of a score: its language model's training too, where there are several trainings."""
+    several = len({(r.slm, r.corpus, r.hours) for r in results if r.slm}) > 1
+
+    def name(result: Result) -> Series:
+        units = unit_label(result.quantizer, result.num_units)
+        training = training_label(result.slm, result.corpus, result.hours) if several else ""
+        return Series(result.source, result.encoder, result.model, units, training)
+
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Colour, marker and line of a series."""
+
+    colour: str
+    marker: str
+    line: Any
+    filled: bool
+
+    def dots(self) -> dict[str, Any]:
+        """Marker arguments of ``plot``."""
+        face = self.colour if self.filled else "white"
+        return {"marker": self.marker, "color": self.colour, "markerfacecolor": face, "markeredgewidth": 1.0}
+
+
+def looks(results: Sequence[Result]) -> dict[Series, Look]:
+    """The look of every series of an experiment: it depends on all of its scores, not on what one figure shows."""
+    series = sorted(set(map(series_namer(results), results)))
+    others = sorted({each.model for each in series} - set(MODEL_COLOURS))
+    colours = MODEL_COLOURS | {model: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, model in enumerate(others)}
+    trainings = sorted({each.training for each in series if each.training})
+    markers = {"": 0, **{training: i % len(MARKERS) for i, training in enumerate(trainings)}}
+    return {
+        each: Look(
+            colour=colours[each.model],
+            marker=MARKERS[markers[each.training]].get(each.units, "D"),
+            line="-" if each.source == "ours" and each.units != CODEBOOK else "--",
+            filled=each.source == "ours" and each.units != CODEBOOK,
+        )
+        for each in series
+    }
+
+
+def new_figure(rows: int, columns: int, height_in: float) -> tuple["Figure", list[list["Axes"]]]:
+    """A figure as wide as the text, and its panels by row and column."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcdefaults()
+    matplotlib.rcParams.update(STYLE)
+    figure = Figure(figsize=(TEXT_WIDTH_IN, height_in), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False)
+    return figure, [list(row) for row in panels]
+
+
+def add_legend(figure: "Figure", series: Sequence[Series], look: dict[Series, Look], *, lines: bool) -> None:
+    """One legend above all panels."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], linestyle=look[each].line if lines else "none", label=each.label, **look[each].dots())
+        for each in series
+    ]
+    if handles:
+        figure.legend(
+            handles=handles, loc="outside upper center", ncols=min(len(handles), 4), handlelength=2.4 if lines else 1
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A horizontal line with a name: chance, a reference, a topline."""
+
+    name: str
+    value: float
+    colour: str
+    line: Any
+    however_far: bool = False
+
+
+def chance_level(metric: Metric) -> list[Level]:
+    """What guessing gives, where the metric has such a level."""
+    return [] if metric.chance is None else [Level("chance", metric.shown(metric.chance), FAINT, (0, (1, 2)))]
+
+
+def draw_levels(axes: "Axes", levels: Sequence[Level]) -> None:
+    """Draw the levels near the data; those far off would flatten it, and are named above the panel instead."""
+    from matplotlib.patheffects import withStroke
+
+    dots = np.concatenate([line.get_xydata() for line in axes.lines] or [np.empty((0, 2))])
+    near = [level.however_far or not len(dots) or is_near(axes, level.value, REACH) for level in levels]
+    far = []
+    for level, drawn in zip(levels, near, strict=True):
+        if not drawn:
+            far.append(f"{level.name}: {level.value:.4g}")
+            continue
+        axes.axhline(level.value, color=level.colour, linestyle=level.line, linewidth=1.0, zorder=1.5)
+        at_right = _room(dots, level.value, right=True) >= _room(dots, level.value, right=False)
+        axes.annotate(
+            level.name,
+            (1 if at_right else 0, level.value),
+            xycoords=("axes fraction", "data"),
+            xytext=(-1 if at_right else 2, 1.5),
+            textcoords="offset points",
+            ha="right" if at_right else "left",
+            va="bottom",
+            fontsize=8,
+            color=level.colour,
+            zorder=5,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+        )
+    axes.margins(y=0.1)
+    axes.set_title(", ".join(far), loc="right", fontsize=8, color=FAINT)
+
+
+def is_near(axes: "Axes", level: float, reach: float) -> bool:
+    """Whether a level is at most `reach` heights of the data away from the data."""
+    low, high = axes.dataLim.intervaly
+    return bool(low - reach * (high - low) <= level <= high + reach * (high - low))
+
+
+def _room(dots: npt.NDArray[np.float64], level: float, *, right: bool) -> float:
+    """How far the nearest dot in one half of the panel is from just above the level, where its name would stand."""
+    if not len(dots):
+        return np.inf
+    x, y = dots.T
+    half = x >= np.median(x) if right else x <= np.median(x)
+    return float(np.abs(y[half] - level).min(initial=np.inf))
+
+
+def say_no_scores(axes: "Axes") -> None:
+    """An empty panel says that it is empty."""
+    axes.text(0.5, 0.5, "no scores", transform=axes.transAxes, ha="center", va="center", color=FAINT)
+    axes.set(xticks=[], yticks=[])
+
+
+def save_figure(figure: "Figure", number: int, folder: Path) -> None:
+    """Write ``figure_<number>`` as PDF and PNG: the same figure is the same bytes."""
+    metadata: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # laid out once for both
+    for extension in ("pdf", "png"):
+        with atomic_file(folder / f"figure_{number:02d}.{extension}") as temporary:
+            figure.savefig(temporary, format=extension, metadata=metadata[extension])

@@ -1,0 +1,79 @@
+"""sWUGGY: does the language model find a word more likely than a nonword that looks like it (section 4.1)?
+
+Rules of ZeroSpeech 2021 (Nguyen et al. 2020): word and nonword are paired by voice and id, voices averaged by id.
+``in_vocab`` are the words that occur in LibriSpeech, i.e. with a frequency of at least 1.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from artifacts.errors import InputError, run
+from eval.pairs import Item, PairArguments, describe, mean_over_voices, parse_arguments, read_pairs, write_pair_score
+
+COLUMNS = ("id", "voice", "frequency", "word", "phones", "length")
+FREQUENCY_BANDS = {
+    "oov": (0, 1),
+    "1-5": (1, 5),
+    "5-20": (5, 20),
+    "20-100": (20, 100),
+    "100-": (100, math.inf),
+}
+
+
+def score_swuggy(given: PairArguments) -> None:
+    """Write ``swuggy_all`` and ``swuggy_in_vocab``, their breakdowns and their items."""
+    pairs = read_pairs(
+        given.items, given.likelihoods, columns=COLUMNS, key=("voice", "id"), normalization=given.normalization
+    )
+    items = mean_over_voices(pairs, key=("id",))
+    frequency = {item.correct["id"]: _frequency(given.items, item) for item in items}
+    nonword = "word" if any(item.incorrect["word"] for item in items) else "phones"
+    columns = {
+        "id": lambda item: item.correct["id"],
+        "word": lambda item: item.correct["word"],
+        "nonword": lambda item: item.incorrect[nonword],
+        "frequency": lambda item: item.correct["frequency"],
+        "length": lambda item: item.correct["length"],
+    }
+    in_vocab = [item for item in items if frequency[item.correct["id"]] >= 1]
+    if not in_vocab:
+        raise InputError(f"{given.items}: no word with a frequency of 1 or more, expected some in the vocabulary")
+    for metric, chosen in (("swuggy_all", items), ("swuggy_in_vocab", in_vocab)):
+        write_pair_score(given, metric, chosen, columns, _breakdown(chosen, frequency))
+
+
+def _frequency(path: Path, item: Item) -> float:
+    text = item.correct["frequency"]
+    try:
+        frequency = float(text)
+    except ValueError:
+        frequency = math.nan
+    if not 0 <= frequency < math.inf:
+        raise InputError(f"{path}: frequency of {item.correct['fileid']} is {text!r}, expected a count")
+    return frequency
+
+
+def _breakdown(items: Sequence[Item], frequency: dict[str, float]) -> dict[str, Any]:
+    bands = {
+        name: [item.score for item in items if low <= frequency[item.correct["id"]] < high]
+        for name, (low, high) in FREQUENCY_BANDS.items()
+    }
+    lengths: dict[str, list[float]] = {}
+    for item in items:
+        lengths.setdefault(item.correct["length"], []).append(item.score)
+    ordered = sorted(lengths, key=lambda length: (len(length), length))
+    return {
+        "by_frequency": {name: describe(scores) for name, scores in bands.items()},
+        "by_length": {length: describe(lengths[length]) for length in ordered},
+    }
+
+
+def main() -> None:
+    """Entry point: log-likelihoods and items in, two scores out."""
+    score_swuggy(parse_arguments(__doc__.splitlines()[0]))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,133 @@
+"""Comparisons: the same items, the right direction, and no claim that the data do not carry."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from artifacts.errors import InputError
+from eval.compare import better, compare, holm, to_markdown, verdict
+from eval.scores import Subject, write_score
+
+
+def write(folder: Path, metric: str, scores: Sequence[float], *, seed: int | None = 0, **more: Any) -> Path:
+    """A score over items 0, 1, ... as the metric writes it."""
+    slm = "opt" if metric in ("tsc", "sblimp", "swuggy_all") else None
+    weights = more.pop("weights", [1.0] * len(scores))
+    keys = {"tsc": ("id",), "pnmi": ("speaker",), "abx_units": ("phone_a", "phone_b", "speaker")}[metric]
+    rows = [
+        dict.fromkeys(keys, f"item{i}") | {"score": score, "weight": weight}
+        for i, (score, weight) in enumerate(zip(scores, weights, strict=True))
+    ]
+    value = sum(s * w for s, w in zip(scores, weights, strict=True)) / sum(weights)
+    subject = Subject(model="SpidR", encoder="spidr", slm=slm, seed=seed if slm else None)
+    settings = {"dataset": "dev", "conditions": {}, "provenance": {}} | more
+    return write_score(
+        folder / f"seed{seed}",
+        subject,
+        metric=metric,
+        value=value,
+        n=len(scores),
+        items=((*keys, "score", "weight"), rows),
+        **settings,
+    )
+
+
+def test_the_difference_is_a_minus_b_with_its_interval_around_it(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", "tsc", [1, 1, 1, 0] * 50)
+    b = write(tmp_path / "b", "tsc", [1, 0, 1, 0] * 50)
+    [found] = compare([a], [b])
+    assert found.difference == pytest.approx(0.25)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0.25 < found.high
+    assert found.p_value is not None
+    assert found.p_value < 0.001
+    assert found.n == 200
+
+
+def test_items_are_joined_by_name_not_by_order(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", "tsc", [1, 0, 1, 0, 0, 1])
+    b = write(tmp_path / "b", "tsc", [1, 0, 1, 0, 0, 1])
+    table = b.with_suffix(".csv")
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([header, *reversed(rows)]) + "\n")
+    [found] = compare([a], [b])
+    assert (found.low, found.high) == (0.0, 0.0)
+    assert found.p_value == 1.0
+
+
+def test_seeds_are_averaged_item_by_item(tmp_path: Path) -> None:
+    a = [write(tmp_path / "a", "tsc", scores, seed=k) for k, scores in enumerate(([1, 0, 1, 1], [0, 1, 1, 1]))]
+    b = write(tmp_path / "b", "tsc", [0.5, 0.5, 1, 1])
+    [found] = compare(a, [b])
+    assert found.seeds == (2, 1)
+    assert found.difference == 0
+    assert (found.low, found.high) == (0.0, 0.0)
+
+
+def test_other_items_are_not_tested(tmp_path: Path) -> None:
+    [found] = compare([write(tmp_path / "a", "tsc", [1, 0, 1])], [write(tmp_path / "b", "tsc", [1, 0])])
+    assert found.p_value is None
+    assert found.untested == "not the same items"
+    assert found.difference is not None
+
+
+def test_no_difference_is_taken_across_ways_of_computing(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", "tsc", [1, 0], conditions={"normalization": "tokens"})
+    b = write(tmp_path / "b", "tsc", [1, 0], conditions={"normalization": "none"})
+    [found] = compare([a], [b])
+    assert found.difference is None
+    assert found.untested == "computed with another normalization"
+
+
+def test_a_score_of_only_one_system_stands_without_difference(tmp_path: Path) -> None:
+    a = [write(tmp_path / "a", "tsc", [1, 0]), write(tmp_path / "a", "pnmi", [0.5, 0.6])]
+    b = [write(tmp_path / "b", "tsc", [1, 0])]
+    pnmi = next(found for found in compare(a, b) if found.metric == "pnmi")
+    assert (pnmi.a, pnmi.b, pnmi.difference) == (pytest.approx(0.55), None, None)
+
+
+def test_a_lower_abx_is_the_better_one(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", "abx_units", [0.05, 0.06, 0.04], condition="within")
+    b = write(tmp_path / "b", "abx_units", [0.15, 0.16, 0.14], condition="within")
+    [found] = compare([a], [b])
+    assert better(found, 0.01, "a", "b") == "a"
+    assert better(found, 0.20, "a", "b") is None
+
+
+def test_nothing_in_common_is_an_input_error(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", "tsc", [1, 0]), write(tmp_path / "b", "pnmi", [0.5])
+    with pytest.raises(InputError, match="found no score that both systems have"):
+        compare([a], [b])
+
+
+def test_an_item_that_occurs_twice_is_named(tmp_path: Path) -> None:
+    a, b = write(tmp_path / "a", "tsc", [1, 0]), write(tmp_path / "b", "tsc", [1, 0])
+    with a.with_suffix(".csv").open("a") as table:
+        table.write("item0,1,1\n")
+    with pytest.raises(InputError, match=r"tsc.dev.csv, line 4: item0 occurs twice"):
+        compare([a], [b])
+
+
+def test_holm_is_the_step_down_of_its_definition() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_the_verdict_claims_only_what_was_shown() -> None:
+    assert verdict("x", "y", {}) == "Nothing could be tested: x and y share no metric over the same items."
+    assert verdict("x", "y", {"tSC": None}) == "No difference is shown on tSC."
+    mixed = verdict("x", "y", {"tSC": "x", "PNMI": "y", "sBLIMP": "x", "ABX": None})
+    assert mixed == "**x** is better on tSC and sBLIMP; **y** is better on PNMI; no difference is shown on ABX."
+
+
+def test_the_page_shows_both_values_the_difference_and_the_verdict(tmp_path: Path) -> None:
+    a = write(tmp_path / "a", "tsc", [1, 1, 1, 0] * 50)
+    b = write(tmp_path / "b", "tsc", [1, 0, 1, 0] * 50)
+    page = to_markdown("spidr", "hubert", compare([a], [b]))
+    assert page.startswith("# spidr against hubert\n\n**spidr** is better on tSC (dev, opt).\n")
+    assert "| tSC (dev, opt) | 75.00 | 50.00 | +25.00 | [+19" in page
+    assert "1 seed(s) for spidr and 1 for hubert" in page

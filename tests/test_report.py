@@ -1,0 +1,111 @@
+"""The report: whole by itself, with everything in it."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from artifacts.errors import InputError
+from artifacts.files import write_csv, write_json
+from eval.figures import FIGURES
+from eval.report import read_health, render_report
+from eval.scores import FIELDS
+
+FIGURES_OF_UNITS = {
+    **{"utterances": 3, "frames": 100, "units": 50, "active_units": 40, "entropy_bits": 5.0, "perplexity": 32.0},
+    **{"deduplication_rate": 0.5, "units_per_second": 25.0, "longest_run_frames": 9, "largest_share": 0.1},
+}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The folder of a small finished experiment."""
+    empty = dict.fromkeys(FIELDS)
+    system = empty | {"source": "ours", "model": "SpidR <1>", "encoder": "spidr", "layer": 6, "dataset": "dev"}
+    rows = [
+        system | {"metric": "abx_continuous", "condition": "within", "value": 0.0332, "low": 0.03, "high": 0.04},
+        system | {"metric": "pnmi", "quantizer": "kmeans50", "num_units": 50, "value": 0.6, "n": 100},
+    ]
+    write_csv(tmp_path / "scores.csv", FIELDS, rows)
+    (tmp_path / "tables").mkdir()
+    for number in (1, 2):
+        (tmp_path / "tables" / f"table_{number}.csv").touch()
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "figure_07.png").write_bytes(b"a picture")
+    health = {"frame_rate_hz": 50.0, "num_units": 50, "corpora": {"dev": FIGURES_OF_UNITS}}
+    write_json(tmp_path / "units" / "spidr-L06-kmeans50" / "health.json", health)
+    (tmp_path / "tiny.yaml").write_text("experiment: tiny\nseed: 7\n")
+    return tmp_path
+
+
+def page(results: Path) -> str:
+    return render_report(
+        "tiny",
+        [results / "scores.csv"],
+        tables=results / "tables",
+        figures=results / "figures",
+        health=sorted(results.glob("units/*/health.json")),
+        config=results / "tiny.yaml",
+    )
+
+
+class Balance(HTMLParser):
+    """Follows open elements; those without an end are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_every_element_is_closed(results: Path) -> None:
+    parser = Balance()
+    parser.feed(page(results))
+    assert parser.open == []
+
+
+def test_the_page_needs_no_other_file_and_no_network(results: Path) -> None:
+    text = page(results)
+    assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in text
+    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', text))
+
+
+def test_tables_figures_units_and_provenance_are_in_it(results: Path) -> None:
+    text = page(results)
+    assert "SpidR &lt;1&gt;" in text
+    assert "3.32" in text
+    assert "3.00–4.00" in text
+    assert FIGURES[7].caption.split("'")[0] in text
+    assert "Figure 11" not in text
+    assert "spidr-L06-kmeans50" in text
+    assert "<dt>seed</dt><dd>7</dd>" in text
+    assert "experiment: tiny" in text
+
+
+def test_the_same_results_make_the_same_page(results: Path) -> None:
+    assert page(results) == page(results)
+
+
+def test_health_without_a_figure_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "health.json"
+    write_json(path, {"num_units": 50, "corpora": {"dev": {"frames": 1}}})
+    with pytest.raises(InputError, match=r"health.json: dev: found no units, active_units"):
+        read_health(path)
+
+
+def test_the_entry_point_names_an_absent_file_and_exits_with_2(results: Path) -> None:
+    arguments = ["--experiment", "x", "--scores", "absent.csv", "--tables", results, "--figures", results]
+    command = [sys.executable, "-m", "eval.report", *map(str, arguments), "--output", str(results / "report.html")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: absent.csv: no such file\n"

@@ -1,0 +1,232 @@
+"""A language model learns its corpus, and an interrupted training ends like one that was not."""
+
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+from transformers import AutoModelForCausalLM
+
+import slm.train
+from artifacts.errors import InputError
+from artifacts.settings import load_settings, parse_settings
+from slm.model import build_model
+from slm.packing import PackedCorpus
+from slm.settings import OptimizerSettings, Slm, SlmRecipe
+from slm.store import TokenStore, write_store
+from slm.train import build_optimizer, learning_rate, train, training_step
+from units.records import UnitSequence, write_units
+
+NUM_UNITS = 12
+CPU = torch.device("cpu")
+CONFIG = Path(__file__).parent.parent / "config" / "slm"
+
+RECIPE: dict[str, Any] = {
+    "model": {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "ffn_size": 64, "context": 64},
+    "optimizer": {"learning_rate": 0.01, "final_learning_rate": 0.001, "warmup_steps": 5, "clip_norm": 1.0},
+    "training": {
+        "steps": 40,
+        "batch_size": 2,
+        "accumulation": 2,
+        "precision": "float32",
+        "validate_every": 7,
+        "checkpoint_every": 10,
+        "log_every": 3,
+    },
+}
+
+
+def changed(**sections: dict[str, Any]) -> SlmRecipe:
+    """The recipe with some keys changed."""
+    return SlmRecipe.model_validate({name: RECIPE[name] | sections.get(name, {}) for name in RECIPE})
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores `train`, `more` and `valid` of a language where unit u is mostly followed by u + 1."""
+    folder = tmp_path_factory.mktemp("stores")
+    for name, seed in (("train", 0), ("more", 1), ("valid", 2)):
+        draw = np.random.default_rng(seed)
+        sequences = []
+        for number in range(30):
+            leaps = np.where(draw.random(int(draw.integers(5, 40))) < 0.9, 1, draw.integers(2, NUM_UNITS))
+            units = (draw.integers(NUM_UNITS) + np.cumsum(leaps)) % NUM_UNITS
+            sequences.append(UnitSequence(f"utt{number}", units.tolist(), [1] * len(units)))
+        write_units(folder / f"{name}.jsonl", sequences)
+        write_store(folder / f"{name}.jsonl", NUM_UNITS, 50.0, name, folder / name)
+    return folder
+
+
+def run_main(monkeypatch: pytest.MonkeyPatch, stores: Path, output: Path, recipe: SlmRecipe | None = None) -> None:
+    arguments = ["--settings", (recipe or changed()).model_dump_json(), "--slm", "opt-test", "--device", "cpu"]
+    arguments += ["--tokens", str(stores / "train"), str(stores / "more"), "--validation-tokens", str(stores / "valid")]
+    monkeypatch.setattr(sys, "argv", ["slm.train", *arguments, "--output", str(output)])
+    slm.train.main()
+
+
+@pytest.fixture(scope="module")
+def trained(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that was not interrupted."""
+    folder = tmp_path_factory.mktemp("trained") / "seed0"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_main(monkeypatch, stores, folder)
+    return folder
+
+
+def log_of(folder: Path, split: str) -> list[dict[str, Any]]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [line for line in lines if line["split"] == split]
+
+
+def test_the_summary_says_what_was_trained(trained: Path) -> None:
+    summary = json.loads((trained / "summary.json").read_text())
+    best = min(log_of(trained, "validation"), key=lambda line: line["loss"])
+    assert (summary["slm"], summary["corpus"], summary["vocab_size"]) == ("opt-test", "train+more", NUM_UNITS + 2)
+    assert (summary["validation_loss"], summary["best_step"]) == (best["loss"], best["step"])
+    assert summary["tokens_seen"] == log_of(trained, "train")[-1]["tokens_seen"]
+    assert summary["steps"] == 40
+    assert summary["epochs"] > 1
+
+
+def test_the_language_is_learnt(trained: Path) -> None:
+    losses = [line["loss"] for line in log_of(trained, "validation")]
+    assert losses[0] > 1.5
+    assert min(losses) < 1.0  # the language's entropy is about 0.7 nats a token
+
+
+def test_transformers_loads_the_best_model(trained: Path, stores: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(trained / "model")
+    summary = json.loads((trained / "summary.json").read_text())
+    valid = TokenStore(stores / "valid")
+    nats, num_predicted = 0.0, 0
+    with torch.no_grad():
+        for number in range(valid.num_documents):
+            tokens = torch.from_numpy(valid.document(number).astype(np.int64))
+            logits = model(tokens[None, :-1]).logits[0]
+            nats += functional.cross_entropy(logits, tokens[1:], reduction="sum").item()
+            num_predicted += len(tokens) - 1
+    assert nats / num_predicted == pytest.approx(summary["validation_loss"], rel=1e-6)
+    assert model.num_parameters() == summary["num_parameters"]
+
+
+@pytest.mark.parametrize("stop", [4, 13, 39])
+def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    def step_until_stop(*arguments: Any) -> Any:
+        if arguments[-1] == stop:
+            raise KeyboardInterrupt
+        return training_step(*arguments)
+
+    folder = tmp_path / "seed0"
+    with monkeypatch.context() as patch:
+        patch.setattr(slm.train, "training_step", step_until_stop)
+        with pytest.raises(KeyboardInterrupt):
+            run_main(patch, stores, folder)
+    run_main(monkeypatch, stores, folder)
+    for name in ("log.jsonl", "model/model.safetensors", "model/config.json"):
+        assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, trained)]
+    for summary in summaries:
+        del summary["wall_s"], summary["provenance"]
+    assert summaries[0] == summaries[1]
+
+
+def test_a_finished_training_is_not_repeated(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_step(*arguments: Any) -> Any:
+        raise AssertionError
+
+    before = (trained / "model" / "model.safetensors").read_bytes()
+    monkeypatch.setattr(slm.train, "training_step", no_step)
+    run_main(monkeypatch, stores, trained)
+    assert (trained / "model" / "model.safetensors").read_bytes() == before
+
+
+def test_a_training_does_not_go_on_with_other_settings(
+    trained: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InputError, match=r"settings.json: recipe.optimizer.learning_rate: found 0.01 .* expected 0.02"):
+        run_main(monkeypatch, stores, trained, changed(optimizer={"learning_rate": 0.02}))
+
+
+def test_accumulated_batches_make_the_gradient_of_one(stores: Path) -> None:
+    corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
+    norms, losses = [], []
+    for batch_size, accumulation in ((6, 1), (3, 2), (1, 6)):
+        recipe = changed(model={"dropout": 0.0}, training={"batch_size": batch_size, "accumulation": accumulation})
+        model = build_model(recipe.model, NUM_UNITS + 2, 0)
+        loss, norm, _ = training_step(model, build_optimizer(model, recipe.optimizer), corpus, recipe, 0, 3)
+        losses.append(loss.item())
+        norms.append(norm.item())
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
+    assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
+
+
+def test_bfloat16_learns_nearly_the_same(stores: Path) -> None:
+    corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        recipe = changed(model={"dropout": 0.0}, training={"precision": precision})
+        model = build_model(recipe.model, NUM_UNITS + 2, 0)
+        losses.append(training_step(model, build_optimizer(model, recipe.optimizer), corpus, recipe, 0, 0)[0].item())
+        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(stores: Path, tmp_path: Path) -> None:
+    recipe = changed(optimizer={"learning_rate": 1e30, "warmup_steps": 0})
+    corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
+    with pytest.raises(InputError, match=r"step \d+: found a loss of .* expected finite numbers"):
+        train(recipe, corpus, corpus, tmp_path, 0, CPU)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_the_learning_rate_rises_then_falls_to_its_final_value() -> None:
+    settings = OptimizerSettings(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=4)
+    rates = [learning_rate(step, 104, settings) for step in range(104)]
+    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert rates[53] == pytest.approx(0.55)  # half way down
+    assert rates[-1] == pytest.approx(0.1)
+    assert all(before > after for before, after in pairwise(rates[3:]))
+
+
+def test_the_papers_model_has_87_million_parameters() -> None:
+    with torch.device("meta"):
+        model = build_model(load_settings(SlmRecipe, str(CONFIG / "opt-125m.yaml")).model, 258, 0)
+    assert round(model.num_parameters() / 1e6, 1) == 86.8
+
+
+def test_the_papers_recipe_is_the_default() -> None:
+    recipe = load_settings(SlmRecipe, str(CONFIG / "opt-125m.yaml"))
+    assert recipe == SlmRecipe()
+    assert recipe.training.batch_size * recipe.training.accumulation * recipe.model.context == 131_072
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"model": {"num_heads": 7}}, "model: hidden_size: found 768, expected a multiple of num_heads 7"),
+        (
+            {"training": {"steps": 10}},
+            "recipe.yaml: optimizer.warmup_steps: found 1000, expected at most training.steps 10",
+        ),
+        ({"training": {"epochs": 3}}, "training.epochs: unknown key"),
+        ({"optimizer": {"learning_rate": 1e-6}}, "final_learning_rate: found 5e-05, expected at most"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_names_the_key(recipe: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_settings(SlmRecipe, recipe, "recipe.yaml")
+
+
+def test_a_language_model_needs_a_corpus() -> None:
+    with pytest.raises(InputError, match=r"train: found \[\], expected"):
+        parse_settings(Slm, {"recipe": "slm/tiny.yaml", "train": [], "validation": "valid"}, "experiment.yaml")

@@ -1,0 +1,113 @@
+"""Batches: which utterances, which crops, in which order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from artifacts.errors import InputError
+from corpora.manifest import Utterance
+from spidr.batches import Batches, prefetch
+from spidr.settings import BatchSettings, Recipe
+
+
+def utterances(*lengths: int) -> list[Utterance]:
+    return [Utterance(f"u{i}", Path(f"u{i}.wav"), length, "s") for i, length in enumerate(lengths)]
+
+
+def batches(speech: list[Utterance], seed: int = 0, **settings: int) -> Batches:
+    return Batches(speech, Recipe(batches=BatchSettings.model_validate(settings)), seed)
+
+
+def many() -> list[Utterance]:
+    return utterances(*np.random.default_rng(0).integers(1000, 60_000, size=300).tolist())
+
+
+SMALL = {"max_samples": 40_000, "max_batch_samples": 200_000, "num_buckets": 20}
+
+
+def epoch(made: Batches, number: int = 0) -> list[list[str]]:
+    first = number * made.batches_per_epoch
+    return [[u.fileid for u in made.members(step)] for step in range(first, first + made.batches_per_epoch)]
+
+
+def test_an_epoch_has_every_utterance_that_is_long_enough_once() -> None:
+    made = batches(many(), **SMALL)
+    for number in (0, 1):
+        fileids = [fileid for batch in epoch(made, number) for fileid in batch]
+        assert sorted(fileids) == sorted(u.fileid for u in many() if u.num_samples >= 2000)
+    assert made.num_short == sum(u.num_samples < 2000 for u in many())
+
+
+def test_batches_keep_to_the_budget_and_are_nearly_full() -> None:
+    made = batches(many(), **SMALL)
+    sizes = [sum(min(u.num_samples, 40_000) for u in made.members(step)) for step in range(made.batches_per_epoch)]
+    assert max(sizes) <= 200_000
+    assert np.median(sizes) > 0.75 * 200_000
+
+
+def test_utterances_are_shuffled_within_their_bucket_only() -> None:
+    made = batches(many(), **SMALL)
+    lengths = {u.fileid: min(u.num_samples, 40_000) for u in many()}
+    width = (40_000 - 2000) / 20
+    for batch in epoch(made):
+        numbers = [min(int((lengths[fileid] - 2000) / width), 19) for fileid in batch]
+        assert numbers == sorted(numbers)
+    assert sorted(map(sorted, epoch(made, 0))) != sorted(map(sorted, epoch(made, 1)))
+
+
+def test_the_batch_of_a_step_follows_from_the_seed_and_the_step() -> None:
+    made, again, other = batches(many(), **SMALL), batches(many(), **SMALL), batches(many(), seed=1, **SMALL)
+    last = 5 * made.batches_per_epoch - 1
+    assert made.members(last) == again.members(last)  # without going through the steps before
+    assert epoch(made) == epoch(again)
+    assert epoch(made) != epoch(other)
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> list[Utterance]:
+    rng = np.random.default_rng(0)
+    made = []
+    for index, length in enumerate((5000, 5100, 5200, 9000, 12_000, 30_000)):
+        path = tmp_path / f"u{index}.wav"
+        soundfile.write(path, rng.uniform(-1, 1, length), 16_000, subtype="FLOAT")
+        made.append(Utterance(path.stem, path, length, "s"))
+    return made
+
+
+def test_rows_are_crops_of_the_shortest_row_s_length(speech: list[Utterance]) -> None:
+    made = batches(speech, max_samples=10_000, max_batch_samples=20_000, num_buckets=4)
+    starts = set()
+    for step in range(4 * made.batches_per_epoch):
+        batch, members = made[step], made.members(step)
+        assert batch.fileids == [u.fileid for u in members]
+        assert batch.waveforms.shape == (len(members), min(10_000, *(u.num_samples for u in members)))
+        assert len(batch.masked) == len(members)
+        for row, utterance in zip(batch.waveforms, members, strict=True):
+            whole, _ = soundfile.read(utterance.path, dtype="float32")
+            (start,) = (i for i in np.flatnonzero(whole == row[0]) if np.array_equal(whole[i : i + len(row)], row))
+            if utterance.num_samples == 30_000:
+                starts.add(start)
+    assert len(starts) > 1  # crops are random
+
+
+def test_reading_ahead_gives_the_same_batches_in_order(speech: list[Utterance]) -> None:
+    made = batches(speech, max_samples=10_000, max_batch_samples=20_000, num_buckets=4)
+    steps = range(3, 20)
+    for step, batch in zip(steps, prefetch(made, steps), strict=True):
+        assert batch.fileids == made[step].fileids
+        assert np.array_equal(batch.waveforms, made[step].waveforms)
+        assert np.array_equal(batch.masked, made[step].masked)
+
+
+def test_a_missing_file_is_named_by_the_reader(speech: list[Utterance]) -> None:
+    speech[2].path.unlink()
+    made = batches(speech, max_samples=10_000, max_batch_samples=20_000, num_buckets=4)
+    with pytest.raises(InputError, match=r"u2\.wav: no such file"):
+        list(prefetch(made, range(made.batches_per_epoch)))
+
+
+def test_a_corpus_of_short_utterances_is_refused() -> None:
+    with pytest.raises(InputError, match="found no utterance among 2 of at least 2000 samples"):
+        batches(utterances(1000, 1999))

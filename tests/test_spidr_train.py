@@ -1,0 +1,216 @@
+"""Training from the command line: outputs, resumption, damage, wrong input."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+
+from artifacts.errors import InputError
+from corpora.manifest import Utterance, read_manifest, write_manifest
+from spidr.batches import Batches
+from spidr.encoder import load_encoder
+from spidr.settings import Recipe
+from spidr.train import main, train
+from spidr.validation import warn_of_collapse
+
+RECIPE: dict[str, Any] = {
+    "model": {
+        "extractor": [[8, 20, 20], [8, 16, 16]],
+        "hidden_size": 16,
+        "num_layers": 3,
+        "num_heads": 2,
+        "ffn_size": 16,
+        "position_layers": 1,
+        "position_kernel": 3,
+        "position_groups": 2,
+        "layer_drop": 0.2,
+        "num_codebooks": 2,
+        "codebook_size": 8,
+    },
+    "optimizer": {"warmup_steps": 2, "hold_steps": 4, "decay_steps": 2, "freeze_extractor_step": 6},
+    "batches": {"max_samples": 8000, "max_batch_samples": 24_000, "num_buckets": 2},
+    "training": {
+        "log_every": 2,
+        "validate_every": 4,
+        "checkpoint_every": 3,
+        "keep_checkpoints": 2,
+        "precision": "float32",
+    },
+}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    utterances = []
+    for index in range(12):
+        path = tmp_path / "audio" / f"u{index}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, rng.normal(size=4000 + 700 * index) * 0.1, 16_000)
+        utterances.append(Utterance(path.stem, path, 4000 + 700 * index, "s"))
+    write_manifest(tmp_path / "manifest.csv", utterances)
+    return tmp_path / "manifest.csv"
+
+
+def run_training(manifest: Path, folder: Path, steps: int = 8, **training: Any) -> Path:
+    """Train in this process for `steps` steps, or go on with what is in `folder`."""
+    recipe = Recipe.model_validate({**RECIPE, "training": {**RECIPE["training"], "steps": steps, **training}})
+    utterances = read_manifest(manifest)
+    made = Batches(utterances, recipe, 0), Batches(utterances[:4], recipe, 1)
+    train(recipe, *made, folder, 0, torch.device("cpu"))
+    return folder
+
+
+def final_state(folder: Path, step: int = 8) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / "checkpoints" / f"step-{step:08d}.pt", weights_only=True)
+    return state
+
+
+def log_values(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("audio_s_per_s", None)
+    return lines
+
+
+def assert_same_training(folder: Path, expected: Path) -> None:
+    found, wanted = final_state(folder), final_state(expected)
+    assert found["num_samples"] == wanted["num_samples"]
+    for name, tensor in wanted["learner"].items():  # student, heads, codebooks, teacher
+        assert torch.equal(found["learner"][name], tensor), name
+    for index, moments in wanted["optimizer"]["state"].items():
+        for name, tensor in moments.items():
+            assert torch.equal(found["optimizer"]["state"][index][name], tensor)
+    assert log_values(folder) == log_values(expected)
+
+
+def test_a_stopped_training_ends_as_if_it_had_never_stopped(manifest: Path, tmp_path: Path) -> None:
+    whole = run_training(manifest, tmp_path / "whole")
+    stopped = run_training(manifest, tmp_path / "stopped", steps=5)
+    (stopped / "checkpoints" / "step-00000005.pt").unlink()  # it goes on from step 3, before the log's last line
+    run_training(manifest, stopped)
+    # The validation at step 5, where the stopped training thought that it ended, is cut with the rest.
+    assert_same_training(stopped, whole)
+
+
+def test_a_damaged_checkpoint_is_passed_over(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run_training(manifest, tmp_path / "whole")
+    damaged = run_training(manifest, tmp_path / "damaged", steps=6)
+    newest = damaged / "checkpoints" / "step-00000006.pt"
+    newest.write_bytes(newest.read_bytes()[:5000])
+    run_training(manifest, damaged)
+    assert "step-00000006.pt: damaged, passed over" in capsys.readouterr().err
+    assert_same_training(damaged, whole)
+
+
+def test_the_newest_checkpoints_are_kept(manifest: Path, tmp_path: Path) -> None:
+    folder = run_training(manifest, tmp_path / "training")
+    assert [path.name for path in sorted((folder / "checkpoints").iterdir())] == [
+        "step-00000006.pt",
+        "step-00000008.pt",
+    ]
+
+
+def test_the_log_says_what_was_learnt(manifest: Path, tmp_path: Path) -> None:
+    lines = log_values(run_training(manifest, tmp_path / "training"))
+    assert [(line["split"], line["step"]) for line in lines] == [
+        ("train", 2), ("train", 4), ("validation", 4), ("train", 6), ("train", 8), ("validation", 8)
+    ]  # fmt: skip
+    for line in lines:
+        for key in ("codebook_perplexity", "prediction_perplexity"):
+            assert list(line[key]) == ["2", "3"]
+            assert all(1 <= value <= 8.001 for value in line[key].values())
+        assert all(1 <= value <= 8 for value in line["active_codewords"].values())
+    assert lines[0]["learning_rate"] == pytest.approx(5e-4 * 0.505)
+    assert lines[0]["teacher_decay"] == pytest.approx(0.999, abs=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_files(manifest: Path, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({**RECIPE, "optimizer": {"learning_rate": 1e30, "warmup_steps": 0}})
+    made = Batches(read_manifest(manifest), recipe, 0)
+    with pytest.raises(InputError, match=r"step \d+: found a loss of nan, expected .* files are u\d+, u"):
+        train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
+    assert not list((tmp_path / "training").glob("checkpoints/*"))
+
+
+def test_a_collapsed_codebook_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_of_collapse({"codebook_perplexity": {"5": 100.0, "6": 2.3}}, 400, 256)
+    assert capsys.readouterr().err == "warning: step 400: codebook perplexity of layer 6 at 2.3 of 256: collapsed\n"
+    warn_of_collapse({"codebook_perplexity": {"5": 100.0}}, 400, 256)
+    assert capsys.readouterr().err == ""
+
+
+def command(manifest: Path, output: Path, *more: str, steps: int = 4, **model: Any) -> list[str]:
+    training = {**RECIPE["training"], "steps": steps}
+    recipe = {**RECIPE, "training": training, "model": {**RECIPE["model"], **model}}
+    files = ["--train", str(manifest), "--validation", str(manifest), "--output", str(output)]
+    return [sys.executable, "-m", "spidr.train", "--settings", json.dumps(recipe), "--device", "cpu", *files, *more]
+
+
+def call(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command does, in this process: torch takes seconds to import."""
+    monkeypatch.setattr(sys, "argv", arguments[2:])
+    main()
+
+
+def test_the_command_writes_an_encoder_and_goes_on_after_a_kill(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    call(command(manifest, whole, steps=40), monkeypatch)
+    job = subprocess.Popen(command(manifest, killed, steps=40), stderr=subprocess.DEVNULL)
+    while job.poll() is None and not list(killed.glob("training/checkpoints/step-*.pt")):
+        time.sleep(0.01)
+    again = subprocess.run(command(manifest, killed, steps=40), capture_output=True, text=True)
+    if job.poll() is None:
+        assert again.returncode == 2
+        assert "another process is training here" in again.stderr
+        job.send_signal(signal.SIGKILL)
+        job.wait()
+        subprocess.run(command(manifest, killed, steps=40), check=True, capture_output=True)
+    expected, found = (load_file(folder / "model.safetensors") for folder in (whole, killed))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    config = json.loads((killed / "config.json").read_text())
+    assert (config["family"], config["frame_rate_hz"], config["tap"]) == ("spidr", 50, "ffn")
+    assert config["codebook_layers"] == [2, 3]
+    assert json.loads((killed / "training" / "summary.json").read_text())["steps"] == 40
+    assert load_encoder(killed, torch.device("cpu")).num_layers == 3
+
+
+def test_the_command_refuses_other_settings_in_the_same_folder(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(command(manifest, tmp_path), monkeypatch)
+    with pytest.raises(InputError, match=r"settings.json: recipe.model.codebook_size: found 8 .* expected 9"):
+        call(command(manifest, tmp_path, codebook_size=9), monkeypatch)
+    with pytest.raises(InputError, match=r"settings.json: seed: found 0 .* expected 1"):
+        call(command(manifest, tmp_path, "--seed", "1"), monkeypatch)
+    call(command(manifest, tmp_path, steps=6), monkeypatch)  # to train longer is no other training
+
+
+def test_an_untrained_encoder_is_the_start_of_the_training_with_its_seed(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(command(manifest, tmp_path / "untrained", "--untrained"), monkeypatch)
+    call(command(manifest, tmp_path / "start", steps=0), monkeypatch)
+    untrained, start = (load_file(tmp_path / name / "model.safetensors") for name in ("untrained", "start"))
+    assert all(torch.equal(start[name], tensor) for name, tensor in untrained.items())
+    assert not (tmp_path / "untrained" / "training").exists()
+
+
+def test_dinosr_is_the_model_whose_heads_read_the_last_layer(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call(command(manifest, tmp_path, "--untrained", predict_from="last_layer"), monkeypatch)
+    assert json.loads((tmp_path / "config.json").read_text())["family"] == "dinosr"

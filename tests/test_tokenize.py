@@ -1,0 +1,217 @@
+"""Units come out in manifest order, one pass for all, the same whatever else is tokenized."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artifacts.errors import InputError
+from corpora.manifest import Utterance, read_manifest, write_manifest
+from units.batches import in_order, plan, read_batches, read_speech
+from units.extract import extract
+from units.features import FeatureReader
+from units.mfcc import Mfcc
+from units.quantizers import Quantizer, load_quantizer, write_quantizer
+from units.records import UnitSequence, read_units
+from units.tokenize import load_for, tokenize
+
+LEVELS = [[0, 1, 1], [2], [1, 1, 0], [2, 2, 2], [0]]
+"""Loudness of each frame of five utterances."""
+
+
+class Loudness:
+    """A toy encoder: layer k is k times ten times the first sample of a frame of 320."""
+
+    frame_rate_hz = 50.0
+    num_layers = 2
+    tap = "block"
+
+    def __init__(self, batch_samples: int = 0) -> None:
+        self.batch_samples = batch_samples
+        self.batch_sizes: list[int] = []
+
+    def dim(self, layer: int) -> int:
+        return 1
+
+    def num_frames(self, num_samples: int) -> int:
+        return num_samples // 320
+
+    def features(self, waveforms: np.ndarray, layers: Sequence[int]) -> dict[int, np.ndarray]:
+        self.batch_sizes.append(len(waveforms))
+        frames = waveforms.reshape(len(waveforms), -1, 320)[:, :, :1]
+        return {layer: 10 * layer * frames for layer in layers}
+
+
+def nearest(layer: int, centroids: list[float]) -> Quantizer:
+    tensors = {"centroids": np.array(centroids, dtype=np.float32)[:, None]}
+    return Quantizer(Path("toy"), "kmeans", len(centroids), "toy", layer, 50.0, tensors)
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    utterances = []
+    for number, levels in enumerate(LEVELS):
+        path = tmp_path / f"u{number}.wav"
+        waveform = np.repeat(np.array(levels) / 10, 320)
+        soundfile.write(path, waveform, 16000, subtype="FLOAT")
+        utterances.append(Utterance(f"u{number}", path, len(waveform), "s"))
+    write_manifest(tmp_path / "manifest.csv", utterances)
+    return tmp_path / "manifest.csv"
+
+
+@pytest.mark.parametrize("batch_samples", [0, 5000])
+def test_each_quantizer_gets_its_layer_and_each_utterance_its_turn(manifest: Path, batch_samples: int) -> None:
+    encoder = Loudness(batch_samples)
+    # Layer 1 holds the levels, layer 2 twice the levels.
+    quantizers = [nearest(1, [0, 1, 2]), nearest(2, [4, 1])]
+    found = list(tokenize(encoder, quantizers, read_manifest(manifest)))
+    assert [first for first, _ in found] == [
+        UnitSequence("u0", [0, 1], [1, 2]),
+        UnitSequence("u1", [2], [1]),
+        UnitSequence("u2", [1, 0], [2, 1]),
+        UnitSequence("u3", [2], [3]),
+        UnitSequence("u4", [0], [1]),
+    ]
+    assert [second for _, second in found] == [
+        UnitSequence("u0", [1], [3]),
+        UnitSequence("u1", [0], [1]),
+        UnitSequence("u2", [1], [3]),
+        UnitSequence("u3", [0], [3]),
+        UnitSequence("u4", [1], [1]),
+    ]
+    assert encoder.batch_sizes == ([1] * 5 if batch_samples == 0 else [3, 2])
+
+
+@given(st.lists(st.integers(1, 4), max_size=20), st.integers(0, 12), st.integers(1, 7))
+def test_batches_hold_each_utterance_once_with_its_equals(lengths: list[int], samples: int, window: int) -> None:
+    batches = list(plan(lengths, samples, window))
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    for batch in batches:
+        assert len({lengths[index] for index in batch}) == 1
+        assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= samples
+        assert batch[-1] // window == batch[0] // window
+    assert list(in_order((batch, batch) for batch in batches)) == list(range(len(lengths)))
+
+
+def test_waveforms_of_a_batch_are_those_of_its_utterances(manifest: Path) -> None:
+    utterances = read_manifest(manifest)
+    for indices, waveforms in read_batches(utterances, 5000):
+        expected = np.stack([np.repeat(np.float32(LEVELS[index]) / np.float32(10), 320) for index in indices])
+        np.testing.assert_array_equal(waveforms, expected)
+
+
+def test_an_utterance_too_short_for_a_frame_is_refused_before_any_work(manifest: Path) -> None:
+    with manifest.open("a") as file:
+        file.write("short,short.wav,399,s\n")
+    with pytest.raises(InputError, match=r"manifest\.csv: u1 has 320 samples \(0\.020 s\), expected enough for one"):
+        read_speech(manifest, Mfcc())
+
+
+@pytest.fixture
+def mfcc(tmp_path: Path) -> Path:
+    config = {"family": "mfcc", "frame_rate_hz": 50.0, "tap": "mfcc", "num_layers": 1}
+    (tmp_path / "mfcc").mkdir()
+    (tmp_path / "mfcc" / "config.json").write_text(json.dumps(config))
+    return tmp_path / "mfcc"
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Noise of four lengths, two of them equal."""
+    draw = np.random.default_rng(0)
+    utterances = []
+    for number, num_samples in enumerate([1500, 4000, 1500, 9000]):
+        path = tmp_path / f"{number}.flac"
+        soundfile.write(path, draw.normal(0, 0.1, num_samples), 16000)
+        utterances.append(Utterance(f"n{number}", path, num_samples, "s"))
+    write_manifest(tmp_path / "speech" / "manifest.csv", utterances)
+    return tmp_path / "speech" / "manifest.csv"
+
+
+@pytest.fixture
+def quantizer(tmp_path: Path) -> Path:
+    config = {"kind": "kmeans", "num_units": 7, "encoder": "mfcc", "layer": 1, "frame_rate_hz": 50.0}
+    centroids = np.random.default_rng(1).normal(0, 5, (7, 39)).astype(np.float32)
+    write_quantizer(tmp_path / "kmeans", config, {"centroids": centroids})
+    return tmp_path / "kmeans"
+
+
+def run(module: str, *options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", module, *map(str, options)], capture_output=True, text=True)
+
+
+def test_features_on_disk_are_those_of_the_encoder(mfcc: Path, speech: Path, tmp_path: Path) -> None:
+    extract(mfcc, [1], speech, [tmp_path / "features"], dtype="float32")
+    reader = FeatureReader(tmp_path / "features")
+    assert {key: reader.config[key] for key in ("encoder", "layer", "tap", "frame_rate_hz", "dim")} == {
+        "encoder": "mfcc",
+        "layer": 1,
+        "tap": "mfcc",
+        "frame_rate_hz": 50.0,
+        "dim": 39,
+    }
+    for utterance in read_manifest(speech):
+        waveform = soundfile.read(utterance.path, dtype="float32")[0]
+        np.testing.assert_array_equal(reader.frames(utterance.fileid), Mfcc().features(waveform[None], [1])[1][0])
+
+
+def test_the_command_writes_the_units_of_several_corpora(
+    mfcc: Path, speech: Path, quantizer: Path, tmp_path: Path
+) -> None:
+    part = tmp_path / "part" / "manifest.csv"
+    write_manifest(part, read_manifest(speech)[2:3])
+    outputs = [tmp_path / "units" / name for name in ("all.jsonl", "part.jsonl")]
+    options = ["--encoder", mfcc, "--layer", 1, "--quantizer", quantizer, "--manifest", speech, part]
+    done = run("units.tokenize", *options, "--output", *outputs)
+    assert done.returncode == 0, done.stderr
+    everything, alone = (list(read_units(output)) for output in outputs)
+    assert [sequence.fileid for sequence in everything] == ["n0", "n1", "n2", "n3"]
+    assert [sequence.num_frames for sequence in everything] == [4, 12, 4, 27]
+    assert alone == everything[2:3]
+    encoder = load_for(mfcc, [load_quantizer(quantizer)], "cpu")
+    expected = [s for (s,) in tokenize(encoder, [load_quantizer(quantizer)], read_manifest(speech))]
+    assert everything == expected
+
+
+def test_a_wrong_layer_ends_the_command_with_one_line(mfcc: Path, speech: Path, quantizer: Path) -> None:
+    options = ["--encoder", mfcc, "--quantizer", quantizer, "--manifest", speech, "--output", "a.jsonl"]
+    done = run("units.tokenize", *options, "--layer", 2)
+    assert done.returncode == 2
+    assert done.stderr == "error: --layer: found [2], expected [1]: the layers of the quantizers\n"
+
+
+def test_an_encoder_is_described_on_the_command_line(tmp_path: Path) -> None:
+    done = run("units.encoders", "--settings", '{"family": "mfcc"}', "--output", tmp_path / "mfcc")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "mfcc" / "config.json").read_text())["family"] == "mfcc"
+    done = run("units.encoders", "--settings", '{"family": "phones"}', "--output", tmp_path / "mfcc")
+    assert done.returncode == 2
+    assert "family: found \"phones\", expected 'hubert' or 'mfcc'" in done.stderr
+
+
+def test_a_quantizer_of_another_encoder_or_width_is_refused(mfcc: Path, tmp_path: Path) -> None:
+    config = {"kind": "kmeans", "num_units": 7, "encoder": "hubert", "layer": 1, "frame_rate_hz": 50.0}
+    write_quantizer(tmp_path / "other", config, {"centroids": np.zeros((7, 39), dtype=np.float32)})
+    with pytest.raises(InputError, match=r"config\.json: encoder: found 'hubert', expected 'mfcc'"):
+        load_for(mfcc, [load_quantizer(tmp_path / "other")], "cpu")
+    narrow = {"centroids": np.zeros((7, 13), dtype=np.float32)}
+    write_quantizer(tmp_path / "other", config | {"encoder": "mfcc"}, narrow)
+    with pytest.raises(InputError, match="found centroids of dimension 13, expected 39"):
+        load_for(mfcc, [load_quantizer(tmp_path / "other")], "cpu")
+    write_quantizer(tmp_path / "other", config | {"encoder": "mfcc", "layer": 2}, narrow)
+    with pytest.raises(InputError, match="found layer 2, expected 1 to 1"):
+        load_for(mfcc, [load_quantizer(tmp_path / "other")], "cpu")
+
+
+def test_a_missing_audio_file_leaves_no_output(mfcc: Path, speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "3.flac").unlink()
+    with pytest.raises(InputError, match=r"3\.flac: no such file"):
+        extract(mfcc, [1], speech, [tmp_path / "features"])
+    assert not (tmp_path / "features").exists()
