@@ -87,13 +87,23 @@ class Targets:
             found += self.language_scores(system)
         return found
 
-    def unit_corpora(self, system: System) -> list[str]:
-        """Corpora that one system tokenizes."""
+    def evaluated(self, language: bool) -> list[str]:
+        """Corpora whose units are evaluated, apart from those that language models are trained on.
+
+        Args:
+            language: With the evaluation sets of language models.
+        """
         evaluation = self.experiment.evaluation
         corpora = [c for wanted in (evaluation.abx, evaluation.quality) if wanted for c in wanted.corpora]
-        if system in self.experiment.language_systems:
-            corpora += self.trained_on + self.evaluation_sets
+        if language:
+            corpora = [c for c in corpora + self.evaluation_sets if c not in self.trained_on]
         return list(dict.fromkeys(corpora))
+
+    def unit_corpora(self, system: System) -> list[str]:
+        """Corpora that one system tokenizes."""
+        if system in self.experiment.language_systems:
+            return self.trained_on + self.evaluated(language=True)
+        return self.evaluated(language=False)
 
     def health(self) -> list[str]:
         """The unit health report of every system."""

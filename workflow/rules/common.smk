@@ -117,7 +117,8 @@ DESCRIBED = those(
 )
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
 MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
-SYSTEMS = [name for name in EXPERIMENT.all_systems if name not in PHONES]
+SPOKEN = [system.name for system in EXPERIMENT.language_systems if system.name not in PHONES]
+MUTE = [name for name in EXPERIMENT.all_systems if name not in (*SPOKEN, *PHONES)]
 KMEANS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans")
 CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
 

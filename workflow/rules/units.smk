@@ -172,33 +172,63 @@ rule codebook:
         " > {log} 2>&1"
 
 
-rule tokenize:
+rule tokenize_evaluation:
     input:
         encoder=encoder_config,
         quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
-        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+        manifests=[manifest(corpus) for corpus in TARGETS.evaluated(language=True)],
     output:
-        f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+        [f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in TARGETS.evaluated(language=True)],
     log:
-        f"{LOGS}/tokenize/{{system}}/{{corpus}}.log",
+        f"{LOGS}/tokenize_evaluation/{{system}}.log",
     benchmark:
-        f"{BENCHMARKS}/tokenize/{{system}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/tokenize_evaluation/{{system}}.tsv"
     wildcard_constraints:
-        system=any_of(SYSTEMS),
+        system=any_of(SPOKEN),
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        quantizer=lambda wildcards, input: Path(input.quantizer).parent,
+        layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
+        device=EXPERIMENT.device,
     conda:
         "../../envs/environment.yaml"
     resources:
         mem_mb=8000,
         runtime=1440,
         gpu=1,
-    params:
-        encoder=lambda wildcards, input: Path(input.encoder).parent,
-        quantizer=lambda wildcards, input: Path(input.quantizer).parent,
-        layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
-        device=EXPERIMENT.device,
     shell:
         "python -m units.tokenize --encoder {params.encoder} --layer {params.layer} --quantizer {params.quantizer}"
-        " --manifest {input.manifest} --device {params.device} --output {output} > {log} 2>&1"
+        " --manifest {input.manifests} --device {params.device} --output {output} > {log} 2>&1"
+
+
+# Systems without a language model have units of fewer corpora.
+use rule tokenize_evaluation as tokenize_measured with:
+    input:
+        encoder=encoder_config,
+        quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
+        manifests=[manifest(corpus) for corpus in TARGETS.evaluated(language=False)],
+    output:
+        [f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in TARGETS.evaluated(language=False)],
+    log:
+        f"{LOGS}/tokenize_measured/{{system}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tokenize_measured/{{system}}.tsv"
+    wildcard_constraints:
+        system=any_of(MUTE),
+
+
+# Apart from the above: a new evaluation set must not retrain a language model.
+use rule tokenize_evaluation as tokenize_training with:
+    input:
+        encoder=encoder_config,
+        quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
+        manifests=[manifest(corpus) for corpus in TARGETS.trained_on],
+    output:
+        [f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in TARGETS.trained_on],
+    log:
+        f"{LOGS}/tokenize_training/{{system}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tokenize_training/{{system}}.tsv"
 
 
 rule tokenize_phones:

@@ -1,0 +1,1 @@
+"""Speech to units: encoders, feature extraction, K-means, codebooks, tokenization, deduplication."""

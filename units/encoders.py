@@ -1,0 +1,218 @@
+"""Speech encoders under one face: waveforms in, frames of a layer out.
+
+``python -m units.encoders`` describes an encoder that is not trained here: its ``config.json``
+says where the weights are and how it is to be read. SpidR and DinoSR folders are made by
+``spidr.train``, the phones by ``units.phones``.
+"""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+from pydantic import ConfigDict
+
+from artifacts.device import DeviceName, choose_device
+from artifacts.errors import InputError, run
+from artifacts.files import read_json, write_json
+from artifacts.settings import Settings, load_settings
+from corpora.audio import SAMPLE_RATE_HZ
+from units.settings import HubertEncoder, MfccEncoder
+
+if TYPE_CHECKING:
+    import torch
+
+GPU_BATCH_SAMPLES = 200 * SAMPLE_RATE_HZ
+"""Speech in one batch on a GPU, 200 s: the first convolution of a Base model makes 1.3 GB of it."""
+
+
+class Encoder(Protocol):
+    """What every encoder can do. Layers count from 1; layer 0 is the input of the first block."""
+
+    frame_rate_hz: float
+    num_layers: int
+    tap: str
+    """Where in a layer features are read: ``block`` (its output), ``ffn`` (before residual and norm), ``mfcc``."""
+    batch_samples: int
+    """Samples that may share a forward pass; 0 where utterances go one at a time."""
+
+    def dim(self, layer: int) -> int:
+        """Width of a layer."""
+
+    def num_frames(self, num_samples: int) -> int:
+        """Frames of an utterance; 0 where it is too short for one."""
+
+    def features(self, waveforms: np.ndarray, layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """Frames of the layers, float32 (batch, frames, dim), of waveforms of equal length (batch, samples)."""
+
+
+@runtime_checkable
+class CodebookEncoder(Encoder, Protocol):
+    """An encoder with prediction heads: SpidR and DinoSR."""
+
+    codebook_layers: list[int]
+    codebook_size: int
+
+    def predictions(self, waveforms: np.ndarray, layers: Sequence[int]) -> dict[int, np.ndarray]:
+        """Soft-max predictions of the layers' heads, float32 (batch, frames, codes)."""
+
+    def head_parameters(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Weight (codes, dim) and bias (codes,) of a layer's head."""
+
+
+def load(folder: Path, device: DeviceName, layers: Sequence[int]) -> Encoder:
+    """Load an encoder for some of its layers; blocks above the highest are left out.
+
+    Raises:
+        InputError: The folder is no encoder's, its weights cannot be read, or it has no such layer.
+    """
+    where = folder / "config.json"
+    config = read_json(where)
+    family = config.get("family")
+    if family not in LOADERS:
+        raise InputError(f"{where}: family: found {family!r}, expected one of {', '.join(LOADERS)}")
+    for key, kind in KEYS[family].items():
+        if not isinstance(config.get(key), kind):
+            raise InputError(f"{where}: {key}: found {config.get(key)!r}, expected {kind.__name__}")
+    first, last = (1, 1) if family == "mfcc" else (0, config["num_layers"])
+    for layer in layers:
+        if not first <= layer <= last:
+            raise InputError(f"{folder}: found layer {layer}, expected {first} to {last}: the layers it has")
+    return LOADERS[family](folder, config, device, max(layers))
+
+
+def with_codebook(encoder: Encoder, folder: Path, layers: Sequence[int]) -> CodebookEncoder:
+    """The same encoder, known to have a prediction head at each of `layers`.
+
+    Args:
+        folder: Where it was loaded from, for messages.
+
+    Raises:
+        InputError: It has no codebook, or none at one of the layers.
+    """
+    if not isinstance(encoder, CodebookEncoder):
+        raise InputError(f"{folder}: found an encoder without codebook, expected family spidr or dinosr")
+    for layer in layers:
+        if layer not in encoder.codebook_layers:
+            expected = ", ".join(map(str, encoder.codebook_layers))
+            raise InputError(f"{folder}: found layer {layer}, expected one that has a codebook: {expected}")
+    return encoder
+
+
+def name_of(folder: Path) -> str:
+    """The encoder's name: that of its folder."""
+    return Path(os.path.abspath(folder)).name  # noqa: PTH100, resolve() would follow a link to another name
+
+
+def _choose_exact(name: DeviceName) -> "torch.device":
+    """The device, its convolutions in full float32: by default a GPU's are TF32, off by about 1e-3."""
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    return choose_device(name)
+
+
+def _load_spidr(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.spidr import Spidr
+
+    return Spidr(folder, _choose_exact(device))
+
+
+def _load_hubert(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.hubert import Hubert
+
+    return Hubert(folder, config, _choose_exact(device), highest)
+
+
+def _load_mfcc(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.mfcc import Mfcc
+
+    return Mfcc()
+
+
+LOADERS: dict[str, Callable[[Path, dict[str, Any], DeviceName, int], Encoder]] = {
+    "spidr": _load_spidr,
+    "dinosr": _load_spidr,
+    "hubert": _load_hubert,
+    "mfcc": _load_mfcc,
+}
+
+KEYS: dict[str, dict[str, type]] = {
+    "spidr": {"num_layers": int},
+    "dinosr": {"num_layers": int},
+    "hubert": {"num_layers": int, "frame_rate_hz": float, "source": str, "standardize": bool},
+    "mfcc": {},
+}
+"""What `load` reads of each family's config.json."""
+
+
+class _Family(Settings):
+    """The key that says which settings the others are."""
+
+    model_config = ConfigDict(extra="ignore")
+    family: Literal["hubert", "mfcc"]
+
+
+def describe(settings: HubertEncoder | MfccEncoder) -> dict[str, Any]:
+    """What config.json holds; of a HuBERT on the hub, the commit its name stands for now.
+
+    Raises:
+        InputError: The source is not there, is no HuBERT, or has fewer layers than are wanted.
+    """
+    if settings.family == "mfcc":
+        return {"family": "mfcc", "frame_rate_hz": 50.0, "tap": "mfcc", "num_layers": 1}
+    where, revision = _find_config(settings.source)
+    model = read_json(where)
+    if model.get("model_type") != "hubert":
+        raise InputError(f"{where}: model_type: found {model.get('model_type')!r}, expected 'hubert'")
+    for key in ("num_hidden_layers", "conv_stride"):
+        if key not in model:
+            raise InputError(f"{where}: {key}: missing, expected the configuration of a HubertModel")
+    num_layers = model["num_hidden_layers"]
+    if settings.layers[-1] > num_layers:
+        raise InputError(
+            f"layers: found {settings.layers[-1]}, expected 0 to {num_layers}: {settings.source} has those"
+        )
+    return {
+        "family": "hubert",
+        "frame_rate_hz": SAMPLE_RATE_HZ / float(np.prod(model["conv_stride"])),
+        "tap": "block",
+        "num_layers": num_layers,
+        "source": settings.source,
+        "revision": revision,
+        "standardize": settings.standardize,
+    }
+
+
+def _find_config(source: str) -> tuple[Path, str | None]:
+    """A source's own config.json, and its commit where the source is on the hub."""
+    if Path(source).is_dir():
+        return Path(source) / "config.json", None
+    from transformers.utils.hub import cached_file, extract_commit_hash
+
+    try:
+        path = cached_file(source, "config.json")
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"source: found {source!r}, expected a folder or a name on the hub ({reason})") from None
+    return Path(path), extract_commit_hash(path, None)
+
+
+def main() -> None:
+    """Describe an encoder that is not trained here."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--settings", required=True, help="HubertEncoder or MfccEncoder: JSON, or a YAML file")
+    parser.add_argument("--output", type=Path, required=True, help="encoder folder; config.json is written there")
+    given = parser.parse_args()
+    settings: HubertEncoder | MfccEncoder
+    if load_settings(_Family, given.settings).family == "hubert":
+        settings = load_settings(HubertEncoder, given.settings)
+    else:
+        settings = load_settings(MfccEncoder, given.settings)
+    write_json(given.output / "config.json", describe(settings))
+
+
+if __name__ == "__main__":
+    run(main)

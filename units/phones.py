@@ -1,0 +1,96 @@
+"""The annotated phones as units: the topline, with neither encoder nor quantizer.
+
+Frames are 10 ms, each with the phone at its centre, so that their PNMI against the same labels is 1.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifacts.errors import InputError, run
+from artifacts.files import read_json, write_json
+from artifacts.provenance import provenance
+from corpora.annotations import SILENCE, Interval, frame_labels, read_intervals
+from corpora.manifest import Utterance, read_manifest
+from units.records import UnitSequence, run_length, write_units
+
+FRAME_RATE_HZ = 100.0
+FRAME_SAMPLES = 160
+
+
+def inventory(annotations: Iterable[Path]) -> list[str]:
+    """Every phone that occurs in some interval tables, and silence, sorted."""
+    phones = {SILENCE}
+    for path in annotations:
+        for intervals in read_intervals(path, "phones").values():
+            phones.update(interval.label for interval in intervals)
+    return sorted(phones)
+
+
+def read_phones(encoder: Path) -> list[str]:
+    """The inventory of an encoder folder of family ``phones``; a phone's unit is its place in it.
+
+    Raises:
+        InputError: The folder's config.json is missing or of another family.
+    """
+    where = encoder / "config.json"
+    config = read_json(where)
+    phones = config.get("phones")
+    if config.get("family") != "phones" or not isinstance(phones, list):
+        raise InputError(f"{where}: family: found {config.get('family')!r}, expected 'phones' with its inventory")
+    return phones
+
+
+def tokenize(
+    utterances: Sequence[Utterance], intervals: dict[str, list[Interval]], phones: Sequence[str]
+) -> Iterator[UnitSequence]:
+    """The phones of each utterance as units, at 100 Hz.
+
+    Raises:
+        InputError: An utterance without annotation, or a phone that the inventory lacks.
+    """
+    unit_of = {phone: unit for unit, phone in enumerate(phones)}
+    for utterance in utterances:
+        if utterance.fileid not in intervals:
+            raise InputError(f"{utterance.fileid}: found no phones in the annotation, expected its intervals")
+        num_frames = utterance.num_samples // FRAME_SAMPLES
+        labels = frame_labels(intervals[utterance.fileid], num_frames, FRAME_RATE_HZ)
+        unknown = sorted(set(labels) - set(unit_of))
+        if unknown:
+            raise InputError(f"{utterance.fileid}: found phone {unknown[0]!r}, expected one of {' '.join(phones)}")
+        yield UnitSequence(utterance.fileid, *run_length(np.array([unit_of[label] for label in labels])))
+
+
+def main() -> None:
+    """The annotated phones as units."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("inventory", help="collect the phones of some annotations")
+    verb.add_argument("--intervals", type=Path, nargs="+", required=True, help="interval tables")
+    verb.add_argument("--output", type=Path, required=True, help="config.json of the encoder folder")
+    verb = verbs.add_parser("tokenize", help="write the phones of a corpus as units")
+    verb.add_argument("--encoder", type=Path, required=True, help="encoder folder of family phones")
+    verb.add_argument("--intervals", type=Path, required=True, help="interval table of the corpus")
+    verb.add_argument("--manifest", type=Path, required=True, help="utterances")
+    verb.add_argument("--output", type=Path, required=True, help="JSONL of units")
+    given = parser.parse_args()
+    if given.verb == "tokenize":
+        intervals = read_intervals(given.intervals, "phones")
+        write_units(given.output, tokenize(read_manifest(given.manifest), intervals, read_phones(given.encoder)))
+        return
+    phones = inventory(given.intervals)
+    config: dict[str, Any] = {
+        "family": "phones",
+        "frame_rate_hz": FRAME_RATE_HZ,
+        "num_units": len(phones),
+        "phones": phones,
+        "provenance": provenance({}, {str(number): path for number, path in enumerate(given.intervals)}),
+    }
+    write_json(given.output, config)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,96 @@
+"""Quantizers: from the frames of one layer to one unit a frame.
+
+A folder ``quantizers/<encoder>/L06/<quantizer>/`` holds ``quantizer.safetensors`` and
+``config.json`` with kind, num_units, encoder, layer, tap, frame_rate_hz and where it came from.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from artifacts.errors import InputError
+from artifacts.files import atomic_folder, read_json, write_json
+
+Kind = Literal["kmeans", "codebook"]
+TENSORS: dict[Kind, tuple[str, ...]] = {"kmeans": ("centroids",), "codebook": ("weight", "bias")}
+TYPES = {"num_units": int, "encoder": str, "layer": int, "frame_rate_hz": float}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantizer:
+    """A quantizer of one layer of one encoder.
+
+    K-means has `centroids` (units, dim). A codebook has the encoder's own prediction head, `weight`
+    (units, dim) and `bias` (units,): the encoder applies it, since SpidR's heads read the layer
+    itself and DinoSR's the last layer.
+    """
+
+    folder: Path
+    kind: Kind
+    num_units: int
+    encoder: str
+    layer: int
+    frame_rate_hz: float
+    tensors: dict[str, np.ndarray]
+
+
+def write_quantizer(folder: Path, config: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> None:
+    """Write a quantizer's folder."""
+    with atomic_folder(folder) as temporary:
+        save_file(tensors, temporary / "quantizer.safetensors")
+        write_json(temporary / "config.json", config)
+
+
+def load_quantizer(folder: Path) -> Quantizer:
+    """Load a quantizer.
+
+    Raises:
+        InputError: A file is missing or damaged, or what it holds does not fit config.json.
+    """
+    where = folder / "config.json"
+    config = read_json(where)
+    kind = config.get("kind")
+    if kind not in get_args(Kind):
+        raise InputError(f"{where}: kind: found {kind!r}, expected one of {', '.join(get_args(Kind))}")
+    for key, expected in TYPES.items():
+        if not isinstance(config.get(key), expected):
+            raise InputError(f"{where}: {key}: found {config.get(key)!r}, expected {expected.__name__}")
+    weights = folder / "quantizer.safetensors"
+    try:
+        tensors = load_file(weights)
+    except FileNotFoundError:
+        raise InputError(f"{weights}: no such file") from None
+    except SafetensorError as error:
+        raise InputError(f"{weights}: not a whole safetensors file ({error})") from None
+    for name in TENSORS[kind]:
+        if name not in tensors or len(tensors[name]) != config["num_units"]:
+            found = tensors[name].shape if name in tensors else "none"
+            raise InputError(f"{weights}: {name}: found {found}, expected {config['num_units']} rows")
+    return Quantizer(folder, kind, **{key: config[key] for key in TYPES}, tensors=tensors)
+
+
+def assign(quantizer: Quantizer, frames: np.ndarray) -> np.ndarray:
+    """The unit of each frame, int64 (..., frames), the first where two are equally good.
+
+    Args:
+        frames: Features (..., frames, dim) for K-means, predictions (..., frames, units) for a codebook.
+
+    Raises:
+        InputError: The frames are not of the quantizer's width.
+    """
+    units: np.ndarray
+    centroids = quantizer.tensors.get("centroids")
+    width = quantizer.num_units if centroids is None else centroids.shape[1]
+    if frames.shape[-1] != width:
+        raise InputError(f"{quantizer.folder}: expects frames of dimension {width}, found {frames.shape[-1]}")
+    if centroids is None:
+        units = frames.argmax(axis=-1)
+    else:
+        # The nearest centroid: |x|^2 is the same for all, so the largest x.c - |c|^2 / 2 decides.
+        units = (frames @ centroids.T - (centroids**2).sum(axis=1) / 2).argmax(axis=-1)
+    return units

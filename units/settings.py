@@ -1,0 +1,126 @@
+"""The encoders and quantizers of an experiment: what turns speech into units."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from artifacts.settings import Settings
+
+
+def _is_sorted(layers: list[int]) -> list[int]:
+    if layers != sorted(set(layers)):
+        raise ValueError(f"found {layers}, expected each layer once, rising: {sorted(set(layers))}")
+    return layers
+
+
+Layers = Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(min_length=1), AfterValidator(_is_sorted)]
+"""Layers count from 1; 0 is the input of the first block."""
+
+
+class SpidrEncoder(Settings):
+    """SpidR or DinoSR, trained here from a recipe or made elsewhere."""
+
+    family: Literal["spidr", "dinosr"]
+    """Which of the two objectives it was trained with."""
+    name: str | None = None
+    """How tables and figures call it."""
+    recipe: str | None = None
+    """Training recipe, a YAML file beside the experiment file. Either this or `path`."""
+    train: list[str] = []
+    """Corpora it is trained on."""
+    validation: str | None = None
+    """Corpus its validation loss is measured on."""
+    untrained: bool = False
+    """Keep the random initialisation: the floor that training is measured against."""
+    path: str | None = None
+    """Folder of an encoder made elsewhere. Either this or `recipe`."""
+    layers: Layers
+    """Layers whose features are evaluated."""
+    quantizers: list[str] = []
+    """Quantizers that make units of each of these layers."""
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if (self.recipe is None) == (self.path is None):
+            found = "neither" if self.recipe is None else "both"
+            raise ValueError(
+                f"found {found} recipe {'nor' if found == 'neither' else 'and'} path, expected one of them"
+            )
+        if self.recipe and not (self.train and self.validation):
+            raise ValueError("found recipe without train or validation, expected corpora to train and validate on")
+        if self.path and (self.train or self.validation or self.untrained):
+            raise ValueError("found path with train, validation or untrained, expected them with a recipe only")
+        return self
+
+
+class HubertEncoder(Settings):
+    """HuBERT (Hsu et al., 2021), from the Hugging Face hub or a local folder."""
+
+    family: Literal["hubert"]
+    """HuBERT."""
+    name: str | None = None
+    """How tables and figures call it."""
+    source: str
+    """Name on the hub (`facebook/hubert-base-ls960`), or a folder in the same form."""
+    standardize: bool
+    """Bring each waveform to mean 0 and variance 1 before the model: false for Base, true for Large and XLarge."""
+    layers: Layers
+    """Layers whose features are evaluated."""
+    quantizers: list[str] = []
+    """Quantizers that make units of each of these layers."""
+
+
+class MfccEncoder(Settings):
+    """Mel-frequency cepstral coefficients: 13, with deltas and delta-deltas, at 50 Hz."""
+
+    family: Literal["mfcc"]
+    """MFCC, the baseline without learning."""
+    name: str | None = None
+    """How tables and figures call it."""
+    layers: tuple[Literal[1]] = (1,)
+    """They have one layer."""
+    quantizers: list[str] = []
+    """Quantizers that make units of them."""
+
+
+class PhonesEncoder(Settings):
+    """The annotated phones themselves, at 100 Hz: the topline of any unit."""
+
+    family: Literal["phones"]
+    """Phones of the annotation; their units need no quantizer."""
+    name: str | None = None
+    """How tables and figures call it."""
+    quantizers: tuple[()] = ()
+    """None: a phone is a unit."""
+
+
+Encoder = Annotated[SpidrEncoder | HubertEncoder | MfccEncoder | PhonesEncoder, Field(discriminator="family")]
+"""One encoder of an experiment."""
+
+
+class KmeansQuantizer(Settings):
+    """K-means over the features of one layer."""
+
+    kind: Literal["kmeans"]
+    """K-means."""
+    num_units: int = Field(ge=2, le=65000)
+    """Number of centroids."""
+    fit: str
+    """Corpus it is fitted on."""
+    max_frames: int = Field(1_000_000, ge=2)
+    """Frames it is fitted on, drawn uniformly where the corpus has more. A million of dimension 768 take 3 GB."""
+    iterations: int = Field(50, ge=1)
+    """Lloyd iterations of each start."""
+    restarts: int = Field(3, ge=1)
+    """Random starts; the one with the lowest inertia is kept."""
+
+
+class CodebookQuantizer(Settings):
+    """The codebook predictions of SpidR and DinoSR: the most probable code of the prediction head."""
+
+    kind: Literal["codebook"]
+    """Prediction heads of the encoder itself, nothing to fit."""
+
+
+Quantizer = Annotated[KmeansQuantizer | CodebookQuantizer, Field(discriminator="kind")]
+"""One quantizer of an experiment."""
