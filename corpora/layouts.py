@@ -153,7 +153,7 @@ def measure(places: Sequence[Place]) -> Iterator[Utterance]:
     Raises:
         InputError: A file is unreadable, empty, not 16 kHz or not mono.
     """
-    with Progress("read headers", len(places), "file") as progress:
+    with Progress("read headers", len(places), "files") as progress:
         for place in places:
             yield Utterance(place.fileid, place.path, read_num_samples(place.path), place.speaker)
             progress.advance()

@@ -152,7 +152,7 @@ def synthesise(settings: SyntheticSettings, seed: int, processes: int, folder: P
         write_data(installed()[1], Path(data), [part.voice for part in parts])
         writers = {name: stack.enter_context(interval_writer(folder / "annotations" / f"{name}.csv")) for name in SETS}
         pool = stack.enter_context(get_context("fork").Pool(processes, maxtasksperchild=1))
-        progress = stack.enter_context(Progress("synthesise", len(parts), "voice"))
+        progress = stack.enter_context(Progress("synthesise", len(parts), "voices"))
         for done in pool.imap(partial(speak_part, settings, seed, Path(data), folder), parts):
             for name, intervals in done.intervals.items():
                 writers[name](intervals)

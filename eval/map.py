@@ -68,7 +68,7 @@ def average_precisions(vectors: Vectors, labels: Sequence[str], variant: Variant
     num_relevant = counts[word] - 1
     precisions = np.full(len(vectors), np.nan)
     queries = np.flatnonzero(num_relevant)
-    with Progress("MAP over words", len(queries), "query") as progress:
+    with Progress("MAP over words", len(queries), "queries") as progress:
         for block in _blocks(queries, len(vectors)):
             similarities = vectors[block] @ vectors.T  # (block, n)
             similarities[np.arange(len(block)), block] = -np.inf  # a query does not retrieve itself

@@ -134,7 +134,7 @@ def test_seeds_differ_by_purpose_and_never_by_run() -> None:
 
 
 def test_bad_input_is_one_line_and_exit_code_2() -> None:
-    code = "from artifacts.errors import InputError, run\ndef main():\n    raise InputError('a.csv, line 3: no')\nrun(main)"
+    code = "from artifacts.errors import *\ndef main(): raise InputError('a.csv, line 3: no')\nrun(main)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "error: a.csv, line 3: no\n")
 

@@ -37,10 +37,10 @@ WRONG = [
     ("seed", "zero", 'seed: found "zero", expected a valid integer'),
     ("encoders.spidr.layers", [3, 14], r"encoders.spidr.layers: found 14, expected 0 to 4"),
     ("encoders.spidr.layers", [1], r"encoders.spidr.layers: found 1 with quantizer codebook, expected \d to 4"),
-    ("systems", ["spidr-L07-kmeans50"], "systems: found 'spidr-L07-kmeans50', expected one of them: spidr-L03-kmeans50"),
-    ("encoders.mfcc.quantizers", ["codebook"], "encoders.mfcc.quantizers: found codebook of kind codebook, expected kmeans"),
+    ("systems", ["spidr-L07-kmeans50"], "systems: found 'spidr-L07-kmeans50', expected one of them: spidr-L03"),
+    ("encoders.mfcc.quantizers", ["codebook"], "mfcc.quantizers: found codebook of kind codebook, expected kmeans"),
     ("quantizers.kmeans50.fit", "vaild", "quantizers.kmeans50.fit: found 'vaild', expected one of them: synthetic"),
-    ("evaluation.abx.corpora", ["synthetic"], "evaluation.abx.corpora: found 'synthetic', expected one of annotated corpora"),
+    ("evaluation.abx.corpora", ["synthetic"], "abx.corpora: found 'synthetic', expected one of annotated corpora"),
     ("corpora.dev.source", "train", "corpora.dev.source: found 'train', expected one of them: synthetic"),
     ("figures", [15], "figures: found 15, expected one of 7"),
     ("experiment", "a--b", 'experiment: found "a--b", expected'),
@@ -59,7 +59,8 @@ def test_snakemake_ends_with_that_line_and_exit_code_2_before_anything_runs(tmp_
     done = snakemake(tmp_path, "all", experiment=changed(tmp_path, "encoders.spidr.layers", [14]))
     assert done.returncode == 2
     assert [line for line in done.stderr.splitlines() if line] == [
-        f"error: {tmp_path / 'changed.yaml'}: encoders.spidr.layers: found 14, expected 0 to 4: the encoder has 4 layers"
+        f"error: {tmp_path / 'changed.yaml'}: encoders.spidr.layers: found 14, "
+        "expected 0 to 4: the encoder has 4 layers"
     ]
     assert not (tmp_path / "results").exists()
 

@@ -20,9 +20,8 @@ def test_tiny_killed_five_times_ends_with_the_same_values(tiny: Path, tmp_path: 
     moments = random.Random(0)
     killed = 0
     while killed < KILLS:
-        job = subprocess.Popen(
-            snakemake_command(tmp_path, "all"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        command, nowhere = snakemake_command(tmp_path, "all"), subprocess.DEVNULL
+        job = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
         try:
             job.wait(moments.uniform(4.0, LONGEST_S))
             break  # finished before the next kill

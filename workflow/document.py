@@ -11,11 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from slm.settings import SlmRecipe
-from spidr.settings import Recipe
-
 from artifacts.errors import run
 from artifacts.files import atomic_file
+from slm.settings import SlmRecipe
+from spidr.settings import Recipe
 from workflow.experiment import Experiment
 
 REPOSITORY = Path(__file__).parent.parent
@@ -77,7 +76,8 @@ def _type(value: dict[str, Any]) -> str:
         return f"list of {_type(value.get('items', {}))}"
     if value.get("type") == "object":
         return f"name -> {_type(value.get('additionalProperties') or {})}"
-    return {"null": "none"}.get(value.get("type", ""), value.get("type", "any"))
+    kind = str(value.get("type", "any"))
+    return "none" if kind == "null" else kind
 
 
 def main() -> None:

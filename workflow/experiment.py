@@ -6,18 +6,19 @@ and tables need no corpus.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
-from slm.settings import Slm, SlmRecipe
-from spidr.settings import Recipe
-from units.settings import Encoder, HubertEncoder, Quantizer, SpidrEncoder
 
 from artifacts.device import DeviceName
 from artifacts.errors import InputError
 from artifacts.settings import Settings, parse_settings, read_yaml
 from corpora.settings import Corpus
+from slm.settings import Slm, SlmRecipe
+from spidr.settings import Recipe
+from units.settings import Encoder, HubertEncoder, Quantizer, SpidrEncoder
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 """Letters, digits, ``_`` and single ``-``: names are folders, and ``--`` parts the two of a comparison."""
@@ -192,7 +193,7 @@ class Experiment(Settings):
         return [self.all_systems[name] for name in dict.fromkeys(self.systems)]
 
 
-def _expect(key: str, found: list[str], known: Any, what: str = "") -> None:
+def _expect(key: str, found: Sequence[str], known: Any, what: str = "") -> None:
     for name in found:
         if name not in known:
             raise ValueError(f"{key}: found {name!r}, expected one of {what or 'them'}: {', '.join(known) or 'none'}")

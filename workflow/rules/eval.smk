@@ -312,11 +312,12 @@ rule report:
         runtime=10,
     params:
         experiment=EXPERIMENT.experiment,
+        config=EXPERIMENT_FILE,
         tables=f"{ROOT}/tables",
         figures=f"{ROOT}/figures",
     shell:
         "python -m eval.report --experiment {params.experiment} --scores {input.scores} --tables {params.tables}"
-        " --figures {params.figures} --health {input.health} --output {output} > {log} 2>&1"
+        " --figures {params.figures} --health {input.health} --config {params.config} --output {output} > {log} 2>&1"
 
 
 rule compare:
