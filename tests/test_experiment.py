@@ -37,7 +37,7 @@ WRONG = [
     ("seed", "zero", 'seed: found "zero", expected a valid integer'),
     ("encoders.spidr.layers", [3, 14], r"encoders.spidr.layers: found 14, expected 0 to 4"),
     ("encoders.spidr.layers", [1], r"encoders.spidr.layers: found 1 with quantizer codebook, expected \d to 4"),
-    ("systems", ["spidr-L07-kmeans50"], "systems: found 'spidr-L07-kmeans50', expected one of them: spidr-L03"),
+    ("systems", ["spidr-L07-kmeans50"], "systems: found 'spidr-L07-kmeans50', expected one of them: spidr-L04"),
     ("encoders.mfcc.quantizers", ["codebook"], "mfcc.quantizers: found codebook of kind codebook, expected kmeans"),
     ("quantizers.kmeans50.fit", "vaild", "quantizers.kmeans50.fit: found 'vaild', expected one of them: synthetic"),
     ("evaluation.abx.corpora", ["synthetic"], "abx.corpora: found 'synthetic', expected one of annotated corpora"),

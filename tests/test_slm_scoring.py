@@ -120,7 +120,7 @@ def test_the_longest_utterance_fills_the_context(model_folder: Path, tmp_path: P
     units = [0, 1] * (CONTEXT // 2)
     documents = read_documents(write(tmp_path / "a.jsonl", [units[:-1]]), NUM_UNITS, CONTEXT)
     model = load_model(model_folder)
-    [(_, nats)] = log_likelihoods(model, list(documents.values()))
+    [(_, nats)] = log_likelihoods(model, list(documents.values()), 100)
     assert nats.item() == pytest.approx(likelihood_by_hand(model, units[:-1]), rel=1e-5)
 
 

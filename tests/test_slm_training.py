@@ -181,10 +181,19 @@ def test_bfloat16_learns_nearly_the_same(stores: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(stores: Path, tmp_path: Path) -> None:
-    recipe = changed(optimizer={"learning_rate": 1e30, "warmup_steps": 0})
+@pytest.mark.parametrize(
+    ("validate_every", "message"),
+    [
+        (7, r"step \d+: found a loss of .* expected finite numbers"),
+        (1, "validation: found a loss of (nan|inf), expected"),
+    ],
+)
+def test_a_loss_that_is_not_finite_stops_the_training(
+    stores: Path, tmp_path: Path, validate_every: int, message: str
+) -> None:
+    recipe = changed(optimizer={"learning_rate": 1e30, "warmup_steps": 0}, training={"validate_every": validate_every})
     corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
-    with pytest.raises(InputError, match=r"step \d+: found a loss of .* expected finite numbers"):
+    with pytest.raises(InputError, match=message):
         train(recipe, corpus, corpus, tmp_path, 0, CPU)
     assert not (tmp_path / "checkpoints").exists()
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 from spidr.codebook import instance_norm
 from spidr.learner import SpidR, build_learner, draw_kept_layers
 from spidr.masking import sample_masked_frames
-from spidr.settings import MaskingSettings, ModelSettings, OptimizerSettings, Recipe
+from spidr.settings import MaskingSettings, ModelSettings, OptimizerSettings, Recipe, TrainingSettings
 from spidr.step import build_optimizer, training_step
 
 QUIET = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0})
@@ -154,6 +154,18 @@ def test_the_gradient_is_clipped() -> None:
     assert norm > 1e-3
     clipped = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None]).norm()
     assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_bfloat16_changes_the_loss_by_rounding_only() -> None:
+    losses = []
+    for precision in ("float32", "bfloat16"):
+        recipe = recipe_of(QUIET).model_copy(update={"training": TrainingSettings(precision=precision)})
+        learner = build_learner(QUIET, 0).train()
+        optimizer = build_optimizer(learner, recipe.optimizer)
+        objective, _ = training_step(learner, optimizer, waveforms(), masked_frames(), recipe, 0, 0)
+        assert objective.loss.dtype == objective.clusters.sums.dtype == torch.float32
+        losses.append(objective.loss.item())
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_default_optimizer_is_adamw_of_table_5() -> None:

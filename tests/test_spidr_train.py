@@ -139,9 +139,15 @@ def test_the_log_says_what_was_learnt(manifest: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_files(manifest: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate({**RECIPE, "optimizer": {"learning_rate": 1e30, "warmup_steps": 0}})
     made = Batches(read_manifest(manifest), recipe, 0)
-    with pytest.raises(InputError, match=r"step \d+: found a loss of nan, expected .* files are u\d+, u"):
+    with pytest.raises(InputError, match=r"step \d+: found a loss of .*nan, expected finite .* files are u\d+, u"):
         train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
     assert not list((tmp_path / "training").glob("checkpoints/*"))
+
+
+def test_a_training_past_the_last_step_is_refused(manifest: Path, tmp_path: Path) -> None:
+    folder = run_training(manifest, tmp_path / "training", steps=3)
+    with pytest.raises(InputError, match=r"checkpoints: found a training of 3 steps, expected at most 2"):
+        run_training(manifest, folder, steps=2)
 
 
 def test_a_collapsed_codebook_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:

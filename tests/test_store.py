@@ -1,11 +1,14 @@
 """The token store holds every utterance as BOS, units + 2, EOS."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import slm.store
 from artifacts.errors import InputError
 from slm.store import TokenStore, open_stores, read_vocabulary, write_store
 from units.records import UnitSequence, write_units
@@ -78,3 +81,18 @@ def test_the_vocabulary_is_read_from_whatever_made_the_units(tmp_path: Path) -> 
     path.write_text(json.dumps({"num_units": 50}))
     with pytest.raises(InputError, match=r"config.json: frame_rate_hz: found None, expected a number"):
         read_vocabulary(path)
+
+
+def test_the_entry_point_writes_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_units(tmp_path / "units.jsonl", [UnitSequence("utt", [3, 1], [4, 2])])
+    (tmp_path / "config.json").write_text(json.dumps({"num_units": 10, "frame_rate_hz": 50.0}))
+    arguments = ["--units", tmp_path / "units.jsonl", "--vocabulary", tmp_path / "config.json", "--corpus", "train"]
+    monkeypatch.setattr(sys, "argv", ["slm.store", *map(str, arguments), "--output", str(tmp_path / "store")])
+    slm.store.main()
+    assert TokenStore(tmp_path / "store").document(0).tolist() == [1, 5, 3, 1]
+    assert (tmp_path / "store" / "tokens.bin").read_bytes() == b"\x01\x00\x05\x00\x03\x00\x01\x00"
+
+
+def test_the_token_store_needs_no_torch() -> None:
+    code = "import sys, slm.store, slm.packing, slm.settings; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"

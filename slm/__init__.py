@@ -1,0 +1,1 @@
+"""Units to language model: token store, packing, OPT, training, log-likelihoods."""

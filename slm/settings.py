@@ -1,0 +1,124 @@
+"""The language models of an experiment, and how one is trained.
+
+Defaults are the paper's (section 4.1). What it leaves to "the defaults of OPT-125M" is transformers'
+`OPTConfig` for the network, and for the optimiser the defaults of SlamKit, the framework it names.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from artifacts.settings import Settings
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelSettings(Settings):
+    """The network: OPT (Zhang et al., 2022), from random initialisation. Its vocabulary is that of the tokens."""
+
+    hidden_size: PositiveInt = 768
+    """Width of the residual stream and of the embeddings. transformers: hidden_size, word_embed_proj_dim"""
+    num_layers: PositiveInt = 12
+    """Transformer blocks. transformers: num_hidden_layers"""
+    num_heads: PositiveInt = 12
+    """Attention heads. transformers: num_attention_heads"""
+    ffn_size: PositiveInt = 3072
+    """Width inside the feed-forward layers. transformers: ffn_dim"""
+    context: int = Field(default=2048, ge=2)
+    """Longest input in tokens, and the number of learned positions. transformers: max_position_embeddings"""
+    dropout: Rate = 0.1
+    """Dropout after attention and feed-forward, OPT's default. SlamKit trains with 0.0."""
+    attention_dropout: Rate = 0.0
+    """Dropout of the attention weights, OPT's default."""
+    init_std: PositiveFloat = 0.02
+    """Standard deviation of the initial weights, OPT's default."""
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size: found {self.hidden_size}, expected a multiple of num_heads {self.num_heads}"
+            )
+        return self
+
+
+class OptimizerSettings(Settings):
+    """AdamW; the learning rate rises linearly, then falls along half a cosine."""
+
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate. SlamKit's; OPT-125M on text had 6e-4."""
+    final_learning_rate: float = Field(default=5e-5, ge=0)
+    """Learning rate of the last step. SlamKit: min_lr"""
+    warmup_steps: NonNegativeInt = 1000
+    """Steps of the linear rise. SlamKit's: 1% of the steps, at least 100."""
+    clip_norm: PositiveFloat = 0.5
+    """Largest norm of the gradient. SlamKit: max_grad_norm"""
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
+    """Decays of Adam's moments, transformers' default."""
+    epsilon: PositiveFloat = 1e-8
+    """Adam's epsilon, transformers' default."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's weight decay, transformers' default."""
+
+    @model_validator(mode="after")
+    def _rate_falls(self) -> Self:
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate: found {self.final_learning_rate}, "
+                f"expected at most learning_rate {self.learning_rate}"
+            )
+        return self
+
+
+class TrainingSettings(Settings):
+    """How much is trained, and how often to look. A step sees batch_size x accumulation contexts."""
+
+    steps: PositiveInt = 100_000
+    """Updates of the weights; the paper takes 500,000 on 60k hours."""
+    batch_size: PositiveInt = 16
+    """Contexts that go through the network at once."""
+    accumulation: PositiveInt = 4
+    """Batches whose gradients make one update."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Arithmetic of the matrix products (autocast); weights, loss and validation are float32 always."""
+    validate_every: PositiveInt = 1000
+    """Steps between two validations, SlamKit's default; the last step always has one."""
+    checkpoint_every: PositiveInt = 1000
+    """Steps between two checkpoints; the last step always has one."""
+    log_every: PositiveInt = 100
+    """Steps between two lines of the log on the training loss."""
+    keep_checkpoints: PositiveInt = 2
+    """How many of the newest checkpoints are kept."""
+
+
+class SlmRecipe(Settings):
+    """One way to train one language model."""
+
+    model: ModelSettings = ModelSettings()
+    """The network."""
+    optimizer: OptimizerSettings = OptimizerSettings()
+    """AdamW and its learning rate."""
+    training: TrainingSettings = TrainingSettings()
+    """How much is trained, and what is written meanwhile."""
+
+    @model_validator(mode="after")
+    def _warmup_ends(self) -> Self:
+        if self.optimizer.warmup_steps > self.training.steps:
+            raise ValueError(
+                f"optimizer.warmup_steps: found {self.optimizer.warmup_steps}, "
+                f"expected at most training.steps {self.training.steps}"
+            )
+        return self
+
+
+class Slm(Settings):
+    """A language model of an experiment: one is trained for each system and seed."""
+
+    recipe: str
+    """Training recipe, a YAML file beside the experiment file."""
+    train: list[str] = Field(min_length=1)
+    """Corpora it is trained on."""
+    validation: str
+    """Corpus whose loss selects the checkpoint; it shares no speaker with the training corpora."""
+    seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
+    """One model is trained for each; added to the experiment's seed."""
