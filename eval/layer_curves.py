@@ -110,7 +110,7 @@ def _number_layers(axes: "Axes") -> None:
     low, high = axes.dataLim.intervalx
     if low <= high:
         axes.set_xlim(low - 0.4, high + 0.4)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     else:
         axes.set_xticks([])  # nothing but levels
     axes.grid(visible=False, axis="x")

@@ -78,3 +78,9 @@ def test_an_encoder_of_another_family_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"family": "mfcc"}')
     with pytest.raises(InputError, match=r"config\.json: family: found 'mfcc', expected 'phones'"):
         read_phones(tmp_path)
+
+
+@pytest.mark.parametrize(("num_samples", "num_frames"), [(79, 0), (80, 1), (239, 1), (240, 2), (16080, 101)])
+def test_there_is_a_frame_for_every_centre_in_the_audio(num_samples: int, num_frames: int) -> None:
+    (sequence,) = tokenize([speech(num_samples)], {"a": [phone(0, 0.001, "AH")]}, ["AH", "SIL"])
+    assert sum(sequence.durations) == num_frames

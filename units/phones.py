@@ -56,7 +56,8 @@ def tokenize(
     for utterance in utterances:
         if utterance.fileid not in intervals:
             raise InputError(f"{utterance.fileid}: found no phones in the annotation, expected its intervals")
-        num_frames = utterance.num_samples // FRAME_SAMPLES
+        # Every frame whose centre lies in the audio: tokens that end with it find all their frames.
+        num_frames = (utterance.num_samples + FRAME_SAMPLES // 2) // FRAME_SAMPLES
         labels = frame_labels(intervals[utterance.fileid], num_frames, FRAME_RATE_HZ)
         unknown = sorted(set(labels) - set(unit_of))
         if unknown:
