@@ -1,0 +1,1 @@
+"""SpidR and DinoSR: configuration, model, codebooks, masking, batches, training, checkpoints."""
