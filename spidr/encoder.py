@@ -131,7 +131,9 @@ def load_encoder(folder: Path, device: torch.device) -> PretrainedEncoder:
         raise InputError(f"{weights}: no such file") from None
     except SafetensorError as error:
         raise InputError(f"{weights}: not a safetensors file ({error})") from None
-    with torch.device("meta"):
+    # Random weights first, then ours. On the meta device they would be free, but torch imports its compiler for them,
+    # which takes longer.
+    with torch.random.fork_rng(devices=[]):
         encoder = Encoder(settings)
         heads = Heads(settings.num_codebooks, settings.codebook_size, settings.hidden_size)
     try:

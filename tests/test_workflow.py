@@ -102,7 +102,7 @@ def test_adding_a_layer_runs_only_what_depends_on_it(tiny: Path, tmp_path: Path)
 
 def test_a_comparison_runs_only_what_is_missing(tiny: Path, tmp_path: Path) -> None:
     run = copy_of(tiny, tmp_path)
-    target = "results/tiny/compare/phones--vs--spidr-L04-codebook.md"
+    target = "results/tiny/compare/phones--vs--spidr-L04-kmeans50.md"
     (run / "results/tiny/scores/phones/opt-tiny/seed0/sblimp.syntactic.json").unlink()
     done = snakemake(run, target)
     assert done.returncode == 0, done.stderr
