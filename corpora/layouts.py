@@ -38,20 +38,21 @@ def some(names: Collection[str], most: int = 3) -> str:
 
 
 def folder_places(settings: FolderSettings, folder: Path) -> list[Place]:
-    """The .wav and .flac files below `folder`, in the order of their paths.
+    """The .wav and .flac files below `folder` that the settings take, in the order of their paths.
 
     Raises:
         InputError: There are none, two have one name, or a path names no speaker.
     """
-    pattern = re.compile(settings.speaker_pattern)
+    wanted, pattern = re.compile(settings.files), re.compile(settings.speaker_pattern)
     paths: dict[str, str] = {}
-    for place in sorted(_audio_files(folder)):
+    for place in sorted(filter(wanted.search, _audio_files(folder))):
         fileid = Path(place).stem
         if fileid in paths:
             raise InputError(f"{folder}: {paths[fileid]} and {place} have one name, expected a name of its own each")
         paths[fileid] = place
     if not paths:
-        raise InputError(f"{folder}: found no {' or '.join(SUFFIXES)} file, expected speech")
+        which = f" with {settings.files!r} in its path" if settings.files else ""
+        raise InputError(f"{folder}: found no {' or '.join(SUFFIXES)} file{which}, expected speech")
     places = []
     for fileid, place in paths.items():
         match = pattern.search(place)

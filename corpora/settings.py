@@ -13,10 +13,14 @@ from artifacts.settings import Settings, load_settings
 
 def _is_pattern(pattern: str) -> str:
     try:
-        groups = re.compile(pattern).groupindex
+        re.compile(pattern)
     except re.error as error:
         raise ValueError(f"found {pattern!r}, expected a regular expression ({error})") from None
-    if "speaker" not in groups:
+    return pattern
+
+
+def _names_speaker(pattern: str) -> str:
+    if "speaker" not in re.compile(_is_pattern(pattern)).groupindex:
         raise ValueError(f"found {pattern!r}, expected a group named speaker: (?P<speaker>...)")
     return pattern
 
@@ -57,7 +61,9 @@ class FolderSettings(Settings):
     """The folder; relative to the source where one is named. `${NAME}` stands for an environment variable."""
     source: str | None = None
     """Name of the synthetic corpus that the paths are relative to."""
-    speaker_pattern: Annotated[str, AfterValidator(_is_pattern)] = r"^(?P<speaker>[^/]+)/"
+    files: Annotated[str, AfterValidator(_is_pattern)] = ""
+    """Regular expression: only files in whose path relative to the folder it is found. All by default."""
+    speaker_pattern: Annotated[str, AfterValidator(_names_speaker)] = r"^(?P<speaker>[^/]+)/"
     """Regular expression searched in a file's path relative to the folder; its group `speaker` names the speaker."""
     speakers: str | None = None
     """CSV with `speaker,gender`; relative to the source where one is named."""

@@ -47,6 +47,15 @@ def test_a_folder_is_read_at_any_depth_and_its_speakers_are_folders(tmp_path: Pa
     assert [row["speaker"] for row in read_rows(tmp_path / "out/speakers.csv")] == ["121", "61"]
 
 
+def test_part_of_a_folder_is_taken_by_its_paths(tmp_path: Path) -> None:
+    for place in ("s1/a.wav", "s2/b.wav", "s3/c.wav"):
+        write_audio(tmp_path / place)
+    prepare(folder_settings(tmp_path, files="^s[13]"), None, tmp_path / "out")
+    assert [u.fileid for u in read_manifest(tmp_path / "out/manifest.csv")] == ["a", "c"]
+    with pytest.raises(InputError, match=r"found no .wav or .flac file with '\^s4' in its path"):
+        prepare(folder_settings(tmp_path, files="^s4"), None, tmp_path / "out")
+
+
 def test_genders_come_from_the_speaker_table(tmp_path: Path) -> None:
     write_audio(tmp_path / "s1/a.wav")
     (tmp_path / "speakers.csv").write_text("speaker,gender,age\ns1,f,30\ns2,m,20\n")
