@@ -11,7 +11,7 @@ ROOMS := artifacts corpora spidr units slm eval workflow
 .PHONY: demo test test-slow lint unlock lock clean
 
 demo: $(VENV)/.ready
-	$(RUN)/snakemake -c $(CORES) --configfile config/demo.yaml all
+	$(RUN)/snakemake -c $(CORES) all --configfile config/demo.yaml
 	$(RUN)/python -m workflow.summary --experiment demo
 
 test: lint

@@ -1,6 +1,6 @@
 # The front door: reads the experiment, includes the rules, names the targets.
 #
-#   snakemake -c 2 --configfile config/demo.yaml all
+#   snakemake -c 2 all --configfile config/demo.yaml
 
 
 include: "workflow/rules/common.smk"

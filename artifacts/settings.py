@@ -34,15 +34,16 @@ def parse_settings[S: Settings](kind: type[S], value: Any, where: str) -> S:
 
 
 def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"]) or "(the whole)"
+    keys, siblings = _place(kind, detail["loc"])
+    key = ".".join(keys) or "(the whole)"
     found = detail["input"]
     if detail["type"] == "extra_forbidden":
-        return f"{key}: unknown key (found {_short(found)}), expected {_siblings(kind, detail['loc'])}"
+        return f"{key}: unknown key (found {_short(found)}), expected {siblings}"
     if detail["type"] == "missing":
         return f"{key}: missing, expected a value"
     expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if detail["type"] == "value_error":
-        return f"{key}: {expected}" if detail["loc"] else expected
+        return f"{key}: {expected}" if keys else expected
     return f"{key}: found {_short(found)}, expected {expected}"
 
 
@@ -51,25 +52,32 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _siblings(kind: type[Settings], location: tuple[int | str, ...]) -> str:
-    """The keys that are known beside an unknown one, as far as the models tell."""
+def _place(kind: type[Settings], location: tuple[int | str, ...]) -> tuple[list[str], str]:
+    """The keys that lead to a location as the file has them, and those known beside the last, as far as models tell."""
     schema = kind.model_json_schema()
     node: Any = schema
-    for part in location[:-1]:
+    keys: list[str] = []
+    siblings = "no such key"
+    for part in location:
         node = _resolve(schema, node)
+        tagged = node.get("discriminator", {}).get("mapping", {})
+        if part in tagged:  # pydantic names the chosen kind, the file does not
+            node = {"$ref": tagged[part]}
+            continue
+        keys.append(str(part))
+        if node.get("properties"):
+            siblings = "one of " + ", ".join(node["properties"])
         if part in node.get("properties", {}):
             node = node["properties"][part]
         elif isinstance(part, int) and "items" in node:
             node = node["items"]
+        elif "patternProperties" in node:  # a dictionary whose keys are names
+            (node,) = node["patternProperties"].values()
         elif isinstance(node.get("additionalProperties"), dict):
             node = node["additionalProperties"]
         else:
-            tagged = node.get("discriminator", {}).get("mapping", {})
-            if part not in tagged:
-                break
-            node = {"$ref": tagged[part]}
-    keys = _resolve(schema, node).get("properties", {})
-    return "one of " + ", ".join(keys) if keys else "no such key"
+            node = {}
+    return keys, siblings
 
 
 def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def _type(value: dict[str, Any]) -> str:
             return "(" + ", ".join(_type(item) for item in value["prefixItems"]) + ")"
         return f"list of {_type(value.get('items', {}))}"
     if value.get("type") == "object":
-        return f"name -> {_type(value.get('additionalProperties') or {})}"
+        (held,) = value.get("patternProperties", {"": value.get("additionalProperties") or {}}).values()
+        return f"name -> {_type(held)}"
     kind = str(value.get("type", "any"))
     return "none" if kind == "null" else kind
 

@@ -114,13 +114,6 @@ class Experiment(Settings):
             if corpus.layout != "synthetic" and corpus.source is not None:
                 sources = [other for other, c in self.corpora.items() if c.layout == "synthetic"]
                 _expect(f"corpora.{name}.source", [corpus.source], sources)
-        for key, names in self._annotated_references():
-            _expect(
-                key,
-                names,
-                [name for name, c in self.corpora.items() if getattr(c, "annotations", None)],
-                "annotated corpora",
-            )
         for name, encoder in self.encoders.items():
             _expect(f"encoders.{name}.quantizers", encoder.quantizers, self.quantizers)
             for quantizer in encoder.quantizers:
@@ -131,6 +124,13 @@ class Experiment(Settings):
                     )
         if self.systems != "all":
             _expect("systems", self.systems, self.all_systems)
+        for key, names in self._annotated_references():
+            _expect(
+                key,
+                names,
+                [name for name, c in self.corpora.items() if getattr(c, "annotations", None)],
+                "annotated corpora",
+            )
         _expect_numbers("tables", self.tables, TABLES)
         _expect_numbers("figures", self.figures, FIGURES)
         if self.language_systems and not self.slms:

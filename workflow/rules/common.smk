@@ -1,7 +1,6 @@
 # The experiment, the names that wildcards may take, and the settings each rule hands on.
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -12,22 +11,18 @@ from artifacts.errors import InputError
 from spidr.settings import Recipe
 from slm.settings import SlmRecipe
 from workflow.experiment import read_experiment, read_recipe
+from workflow.interpreter import use_this_interpreter
 from workflow.targets import QUALITY_METRICS, Targets
 
-# Jobs use the interpreter and the code that snakemake was started with, from whatever directory.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ["PYTHONPATH"] = str(workflow.basedir)
-
 DEFAULT_EXPERIMENT = Path(workflow.basedir) / "config" / "demo.yaml"
-EXPERIMENT_FILE = (
-    Path(workflow.configfiles[0]) if workflow.configfiles else DEFAULT_EXPERIMENT
-)
+EXPERIMENT_FILE = Path(workflow.configfiles[0]) if workflow.configfiles else DEFAULT_EXPERIMENT
 try:
     EXPERIMENT = read_experiment(EXPERIMENT_FILE)
 except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
+use_this_interpreter(Path(workflow.basedir))
 TARGETS = Targets(EXPERIMENT)
 ROOT = TARGETS.root
 LOGS = f"{ROOT}/logs"
@@ -53,9 +48,7 @@ def encoder_of(wildcards):
 
 
 def recipe_of(wildcards):
-    return settings_json(
-        read_recipe(Recipe, EXPERIMENT_FILE, encoder_of(wildcards).recipe)
-    )
+    return settings_json(read_recipe(Recipe, EXPERIMENT_FILE, encoder_of(wildcards).recipe))
 
 
 def manifest(corpus):
@@ -82,11 +75,7 @@ def num_units(system):
     if quantizer.kind == "kmeans":
         return quantizer.num_units
     encoder = EXPERIMENT.encoders[system.encoder]
-    return (
-        read_recipe(Recipe, EXPERIMENT_FILE, encoder.recipe).model.codebook_size
-        if encoder.recipe
-        else None
-    )
+    return read_recipe(Recipe, EXPERIMENT_FILE, encoder.recipe).model.codebook_size if encoder.recipe else None
 
 
 def subject_of_system(wildcards):
@@ -103,24 +92,66 @@ def subject_of_system(wildcards):
     )
 
 
+def source_of(wildcards):
+    """The synthetic corpus that a layout's path is relative to, where it has one."""
+    source = EXPERIMENT.corpora[wildcards.corpus].source
+    return f"{ROOT}/corpora/{source}" if source else []
+
+
+def quantizer_folder(wildcards):
+    system = EXPERIMENT.all_systems[wildcards.system]
+    return f"{ROOT}/quantizers/{system.encoder}/L{system.layer:02d}/{system.quantizer}"
+
+
+def encoder_config(wildcards):
+    """The encoder's own file: in its folder under results/, or where the experiment says it was made."""
+    name = wildcards.encoder if hasattr(wildcards, "encoder") else EXPERIMENT.all_systems[wildcards.system].encoder
+    made_elsewhere = getattr(EXPERIMENT.encoders[name], "path", None)
+    return f"{made_elsewhere or f'{ROOT}/encoders/{name}'}/config.json"
+
+
+def fitted_on(wildcards):
+    """Features that a K-means is fitted on."""
+    corpus = EXPERIMENT.quantizers[wildcards.quantizer].fit
+    return f"{ROOT}/features/{wildcards.encoder}/L{wildcards.layer}/{corpus}"
+
+
+def vocabulary(wildcards):
+    """The file that says how many units a system has, and how many a second."""
+    if wildcards.system in PHONES:
+        return encoder_config(wildcards)
+    return f"{quantizer_folder(wildcards)}/config.json"
+
+
+def slm_of(wildcards):
+    return EXPERIMENT.slms[wildcards.slm]
+
+
+def abx_scores(folder, metric):
+    return [f"{folder}/{metric}.{{corpus}}.{condition}.json" for condition in (ABX.conditions if ABX else ["within"])]
+
+
+def predictions_of(wildcards):
+    system = EXPERIMENT.all_systems[wildcards.system]
+    return f"{ROOT}/predictions/{system.encoder}/L{system.layer:02d}/{wildcards.corpus}"
+
+
 SYNTHETIC = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "synthetic")
 ANNOTATED = TARGETS.annotated()
 FOLDERS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "folder")
-SETS = those(
-    EXPERIMENT.corpora, lambda corpus: corpus.layout in ("zerospeech2021", "twist")
-)
-PRETRAINED = those(
-    EXPERIMENT.encoders, lambda encoder: getattr(encoder, "recipe", None) is not None
-)
-DESCRIBED = those(
-    EXPERIMENT.encoders, lambda encoder: encoder.family in ("hubert", "mfcc")
-)
+SETS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout in ("zerospeech2021", "twist"))
+PRETRAINED = those(EXPERIMENT.encoders, lambda encoder: getattr(encoder, "recipe", None) is not None)
+DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hubert", "mfcc"))
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
 MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
 SPOKEN = [system.name for system in EXPERIMENT.language_systems if system.name not in PHONES]
 MUTE = [name for name in EXPERIMENT.all_systems if name not in (*SPOKEN, *PHONES)]
 KMEANS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans")
 CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
+ABX = EXPERIMENT.evaluation.abx
+CONDITIONS = " ".join(ABX.conditions) if ABX else ""
+QUALITY = EXPERIMENT.evaluation.quality
+POOLED = QUALITY.corpora if QUALITY else []
 
 
 wildcard_constraints:

@@ -1,12 +1,6 @@
 # Speech as it lies on disk -> manifests, annotations, evaluation sets.
 
 
-def source_of(wildcards):
-    """The synthetic corpus that a layout's path is relative to, where it has one."""
-    source = EXPERIMENT.corpora[wildcards.corpus].source
-    return f"{ROOT}/corpora/{source}" if source else []
-
-
 rule synthesize:
     output:
         directory(f"{ROOT}/corpora/{{corpus}}"),
@@ -49,10 +43,8 @@ rule prepare_corpus:
         runtime=240,
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
-        folder=f"{ROOT}/corpora/{{corpus}}",
-        source=lambda wildcards, input: (
-            f"--source {input.source}" if input.get("source") else ""
-        ),
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),
     shell:
         "python -m corpora.prepare --settings {params.settings:q} {params.source} --output {params.folder} > {log} 2>&1"
 
@@ -88,10 +80,8 @@ rule annotate:
         runtime=60,
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
-        folder=f"{ROOT}/corpora/{{corpus}}",
-        source=lambda wildcards, input: (
-            f"--source {input.source}" if input.get("source") else ""
-        ),
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),
     shell:
         "python -m corpora.annotate --settings {params.settings:q} {params.source} --manifest {input.manifest}"
         " --output {params.folder} > {log} 2>&1"

@@ -1,22 +1,5 @@
 # Features, units and log-likelihoods -> scores -> tables, figures, report, comparisons.
 
-ABX = EXPERIMENT.evaluation.abx
-CONDITIONS = " ".join(ABX.conditions) if ABX else ""
-QUALITY = EXPERIMENT.evaluation.quality
-POOLED = QUALITY.corpora if QUALITY else []
-
-
-def abx_scores(folder, metric):
-    return [
-        f"{folder}/{metric}.{{corpus}}.{condition}.json"
-        for condition in (ABX.conditions if ABX else ["within"])
-    ]
-
-
-def predictions_of(wildcards):
-    system = EXPERIMENT.all_systems[wildcards.system]
-    return f"{ROOT}/predictions/{system.encoder}/L{system.layer:02d}/{wildcards.corpus}"
-
 
 rule abx_features:
     input:
@@ -110,10 +93,7 @@ rule quality:
         intervals=[f"{ROOT}/corpora/{corpus}/intervals.csv" for corpus in POOLED],
         manifest=[manifest(corpus) for corpus in POOLED],
     output:
-        [
-            f"{ROOT}/scores/{{system}}/{metric}.{TARGETS.quality_dataset()}.json"
-            for metric in QUALITY_METRICS
-        ],
+        [f"{ROOT}/scores/{{system}}/{metric}.{TARGETS.quality_dataset()}.json" for metric in QUALITY_METRICS],
     log:
         f"{LOGS}/quality/{{system}}.log",
     benchmark:
@@ -267,7 +247,7 @@ rule draw_tables:
         runtime=10,
     params:
         numbers=EXPERIMENT.tables,
-        folder=f"{ROOT}/tables",
+        folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m eval.tables --table {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
 
@@ -288,7 +268,7 @@ rule draw_figures:
         runtime=10,
     params:
         numbers=EXPERIMENT.figures,
-        folder=f"{ROOT}/figures",
+        folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m eval.figures --figure {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
 
@@ -313,8 +293,8 @@ rule report:
     params:
         experiment=EXPERIMENT.experiment,
         config=EXPERIMENT_FILE,
-        tables=f"{ROOT}/tables",
-        figures=f"{ROOT}/figures",
+        tables=lambda wildcards, input: Path(input.scores).parent / "tables",
+        figures=lambda wildcards, input: Path(input.scores).parent / "figures",
     shell:
         "python -m eval.report --experiment {params.experiment} --scores {input.scores} --tables {params.tables}"
         " --figures {params.figures} --health {input.health} --config {params.config} --output {output} > {log} 2>&1"

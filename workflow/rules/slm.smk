@@ -1,10 +1,6 @@
 # Units -> language models -> log-likelihoods.
 
 
-def slm_of(wildcards):
-    return EXPERIMENT.slms[wildcards.slm]
-
-
 rule store_tokens:
     input:
         units=f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
@@ -27,10 +23,7 @@ rule store_tokens:
 
 rule train_slm:
     input:
-        train=lambda wildcards: [
-            f"{ROOT}/tokens/{wildcards.system}/{corpus}"
-            for corpus in slm_of(wildcards).train
-        ],
+        train=lambda wildcards: [f"{ROOT}/tokens/{wildcards.system}/{corpus}" for corpus in slm_of(wildcards).train],
         validation=lambda wildcards: f"{ROOT}/tokens/{wildcards.system}/{slm_of(wildcards).validation}",
     output:
         model=directory(f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/model"),
@@ -46,12 +39,10 @@ rule train_slm:
         runtime=2880,
         gpu=1,
     params:
-        settings=lambda wildcards: settings_json(
-            read_recipe(SlmRecipe, EXPERIMENT_FILE, slm_of(wildcards).recipe)
-        ),
+        settings=lambda wildcards: settings_json(read_recipe(SlmRecipe, EXPERIMENT_FILE, slm_of(wildcards).recipe)),
         seed=lambda wildcards: EXPERIMENT.seed + int(wildcards.seed),
         device=EXPERIMENT.device,
-        folder=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}",
+        folder=lambda wildcards, output: Path(output.summary).parent,
     shell:
         "python -m slm.train --settings {params.settings:q} --tokens {input.train} --validation-tokens {input.validation}"
         " --slm {wildcards.slm} --seed {params.seed} --device {params.device} --output {params.folder} > {log} 2>&1"
@@ -60,15 +51,9 @@ rule train_slm:
 rule score_slm:
     input:
         model=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/model",
-        units=[
-            f"{ROOT}/units/{{system}}/{dataset}.jsonl"
-            for dataset in TARGETS.evaluation_sets
-        ],
+        units=[f"{ROOT}/units/{{system}}/{dataset}.jsonl" for dataset in TARGETS.evaluation_sets],
     output:
-        [
-            f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{dataset}.csv"
-            for dataset in TARGETS.evaluation_sets
-        ],
+        [f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{dataset}.csv" for dataset in TARGETS.evaluation_sets],
     log:
         f"{LOGS}/score_slm/{{system}}/{{slm}}/seed{{seed}}.log",
     benchmark:

@@ -4,9 +4,7 @@
 
 rule pretrain:
     input:
-        train=lambda wildcards: [
-            manifest(corpus) for corpus in encoder_of(wildcards).train
-        ],
+        train=lambda wildcards: [manifest(corpus) for corpus in encoder_of(wildcards).train],
         validation=lambda wildcards: manifest(encoder_of(wildcards).validation),
     output:
         config=f"{ROOT}/encoders/{{encoder}}/config.json",
@@ -26,12 +24,10 @@ rule pretrain:
         gpu=1,
     params:
         settings=recipe_of,
-        untrained=lambda wildcards: (
-            "--untrained" if encoder_of(wildcards).untrained else ""
-        ),
+        untrained=lambda wildcards: ("--untrained" if encoder_of(wildcards).untrained else ""),
         seed=EXPERIMENT.seed,
         device=EXPERIMENT.device,
-        folder=f"{ROOT}/encoders/{{encoder}}",
+        folder=lambda wildcards, output: Path(output.config).parent,
     shell:
         "python -m spidr.train --settings {params.settings:q} --train {input.train} --validation {input.validation}"
         " {params.untrained} --seed {params.seed} --device {params.device} --output {params.folder} > {log} 2>&1"

@@ -1,35 +1,6 @@
 # Speech -> features, quantizers, units.
 
 
-def quantizer_folder(wildcards):
-    system = EXPERIMENT.all_systems[wildcards.system]
-    return f"{ROOT}/quantizers/{system.encoder}/L{system.layer:02d}/{system.quantizer}"
-
-
-def encoder_config(wildcards):
-    """The encoder's own file: in its folder under results/, or where the experiment says it was made."""
-    name = (
-        wildcards.encoder
-        if hasattr(wildcards, "encoder")
-        else EXPERIMENT.all_systems[wildcards.system].encoder
-    )
-    made_elsewhere = getattr(EXPERIMENT.encoders[name], "path", None)
-    return f"{made_elsewhere or f'{ROOT}/encoders/{name}'}/config.json"
-
-
-def fitted_on(wildcards):
-    """Features that a K-means is fitted on."""
-    corpus = EXPERIMENT.quantizers[wildcards.quantizer].fit
-    return f"{ROOT}/features/{wildcards.encoder}/L{wildcards.layer}/{corpus}"
-
-
-def vocabulary(wildcards):
-    """The file that says how many units a system has, and how many a second."""
-    if wildcards.system in PHONES:
-        return encoder_config(wildcards)
-    return f"{quantizer_folder(wildcards)}/config.json"
-
-
 rule describe_encoder:
     output:
         f"{ROOT}/encoders/{{encoder}}/config.json",
@@ -46,7 +17,7 @@ rule describe_encoder:
         runtime=10,
     params:
         settings=lambda wildcards: settings_json(encoder_of(wildcards)),
-        folder=f"{ROOT}/encoders/{{encoder}}",
+        folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m units.encoders --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
 
@@ -137,9 +108,7 @@ rule kmeans:
         mem_mb=16000,
         runtime=240,
     params:
-        settings=lambda wildcards: settings_json(
-            EXPERIMENT.quantizers[wildcards.quantizer]
-        ),
+        settings=lambda wildcards: settings_json(EXPERIMENT.quantizers[wildcards.quantizer]),
         seed=EXPERIMENT.seed,
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
@@ -185,17 +154,17 @@ rule tokenize_evaluation:
         f"{BENCHMARKS}/tokenize_evaluation/{{system}}.tsv"
     wildcard_constraints:
         system=any_of(SPOKEN),
-    params:
-        encoder=lambda wildcards, input: Path(input.encoder).parent,
-        quantizer=lambda wildcards, input: Path(input.quantizer).parent,
-        layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
-        device=EXPERIMENT.device,
     conda:
         "../../envs/environment.yaml"
     resources:
         mem_mb=8000,
         runtime=1440,
         gpu=1,
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        quantizer=lambda wildcards, input: Path(input.quantizer).parent,
+        layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
+        device=EXPERIMENT.device,
     shell:
         "python -m units.tokenize --encoder {params.encoder} --layer {params.layer} --quantizer {params.quantizer}"
         " --manifest {input.manifests} --device {params.device} --output {output} > {log} 2>&1"
@@ -260,9 +229,7 @@ rule health:
     input:
         units=lambda wildcards: [
             f"{ROOT}/units/{wildcards.system}/{corpus}.jsonl"
-            for corpus in TARGETS.unit_corpora(
-                EXPERIMENT.all_systems[wildcards.system]
-            )
+            for corpus in TARGETS.unit_corpora(EXPERIMENT.all_systems[wildcards.system])
         ],
         vocabulary=vocabulary,
     output:
