@@ -11,11 +11,24 @@ include: "workflow/rules/slm.smk"
 include: "workflow/rules/eval.smk"
 
 
+# Seconds of one core, or the network: on a cluster these run where snakemake does.
 localrules:
     all,
     scores,
     tables,
     figures,
+    describe_encoder,
+    codebook,
+    phone_inventory,
+    health,
+    swuggy,
+    sblimp,
+    tsc,
+    collect,
+    draw_tables,
+    draw_figures,
+    report,
+    compare,
 
 
 rule all:

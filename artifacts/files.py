@@ -39,23 +39,23 @@ def atomic_file(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` when the block ends well.
 
-    A folder already at `path` is replaced.
+    A folder already at `path` is replaced: renamed aside and only then deleted, so that whoever is
+    killed here leaves the old folder, none, or the new one, never half of one.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    temporary = beside / "new"
+    temporary.mkdir()
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
         if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
+            path.rename(beside / "old")
+        temporary.rename(path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:
@@ -93,6 +93,26 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path}: not UTF-8 text") from None
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds an object; anything else is an `InputError`."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: found {str(found)[:40]}, expected a JSON object")
+    return found
+
+
+def require_keys(found: Mapping[str, Any], kinds: Mapping[str, type], path: Path) -> None:
+    """Check the types of some keys of `path`'s object; a float may be written as a whole number.
+
+    Raises:
+        InputError: A key is missing or of another type.
+    """
+    for key, kind in kinds.items():
+        # `type` and not isinstance: true and false are no numbers.
+        if type(found.get(key)) not in ((int, float) if kind is float else (kind,)):
+            raise InputError(f"{path}: {key}: found {found.get(key)!r}, expected {kind.__name__}")
+
+
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Write one JSON object a line, streaming."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -114,6 +134,8 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, record
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text") from None
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

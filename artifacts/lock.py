@@ -1,6 +1,7 @@
-"""One process at a time trains in a folder, and goes on only with the training begun there."""
+"""One process at a time trains in a folder, and goes on only with the training it is itself."""
 
 import fcntl
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,25 +27,33 @@ def locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def check_same_training(path: Path, settings: dict[str, Any]) -> None:
-    """Write what decides a training's result to `path`, or hold it against what is written there.
+def set_aside_another(folder: Path, settings: dict[str, Any]) -> None:
+    """Let `folder` hold the training that `settings` decide, keeping what another one left there.
+
+    Where a training with other settings was begun, its log, checkpoints and settings move to
+    ``earlier-<k>/``, said on standard error: a changed recipe or corpus trains anew, and nothing is lost.
 
     Args:
-        settings: Plain values, nested in dictionaries.
-
-    Raises:
-        InputError: A training with other settings was begun here; the first key that differs is named.
+        folder: Holds `settings.json`, `log.jsonl` and `checkpoints/`.
+        settings: Everything that decides the training's result: plain values, nested in dictionaries.
     """
+    path = folder / "settings.json"
     if path.exists():
         before, now = _flat(read_json(path)), _flat(settings)
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                raise InputError(
-                    f"{path}: {key}: found {before.get(key)} in the training begun here, expected {now.get(key)}; "
-                    f"remove {path.parent} to start afresh"
-                )
-    else:
-        write_json(path, settings)
+        changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        if not changed:
+            return
+        number = 1 + sum(1 for _ in folder.glob("earlier-*"))
+        aside = folder / f"earlier-{number}"
+        aside.mkdir()
+        # The settings go last: killed in between, the rest is moved at the next start.
+        for name in ("checkpoints", "log.jsonl", "settings.json"):
+            if (folder / name).exists():
+                (folder / name).rename(aside / name)
+        was, now_is = before.get(changed[0]), now.get(changed[0])
+        message = f"{path}: {changed[0]} was {was}, now {now_is}: training anew, the earlier training is in {aside}"
+        print(message, file=sys.stderr)
+    write_json(path, settings)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:

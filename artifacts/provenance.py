@@ -20,7 +20,8 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path], seed: in
 
     Args:
         settings: The resolved settings of the stage, as plain values.
-        inputs: Name of each input and its path; files (not folders) get a checksum.
+        inputs: Name of each input and its path. A file gets a checksum; a folder that of its `config.json`, which
+            carries the provenance of the rest.
     """
     return {
         "command": " ".join(sys.orig_argv[1:]),
@@ -36,7 +37,8 @@ def provenance(settings: Mapping[str, Any], inputs: Mapping[str, Path], seed: in
 
 
 def _describe(path: Path) -> dict[str, str]:
-    return {"path": str(path), "sha256": sha256(path)} if path.is_file() else {"path": str(path)}
+    described = path if path.is_file() else path / "config.json"
+    return {"path": str(path)} | ({"sha256": sha256(described)} if described.is_file() else {})
 
 
 @cache

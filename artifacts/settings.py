@@ -1,6 +1,7 @@
 """Typed settings: one source for validation, its messages and the documentation of every key."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def _explain(kind: type[Settings], detail: ErrorDetails) -> str:
         return f"{key}: unknown key (found {_short(found)}), expected {siblings}"
     if detail["type"] == "missing":
         return f"{key}: missing, expected a value"
-    expected = detail["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = re.sub(r"^(Value error, |\w+ should (be )?)", "", detail["msg"])
     if detail["type"] == "value_error":
         return f"{key}: {expected}" if keys else expected
     return f"{key}: found {_short(found)}, expected {expected}"
@@ -92,6 +93,8 @@ def read_yaml(path: Path) -> Any:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, expected a file") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
     except yaml.YAMLError as error:

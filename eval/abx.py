@@ -16,10 +16,11 @@ import numpy as np
 from artifacts.device import DeviceName, choose_device
 from artifacts.errors import InputError, run
 from artifacts.provenance import provenance
-from eval.frames import Frames, FrameSource, feature_frames, gather, read_vocabulary, unit_frames
+from eval.frames import Frames, FrameSource, feature_frames, gather, unit_frames
 from eval.scores import Subject, add_score_arguments, parse_subject, write_score
 from eval.segments import Segment, frame_spans, read_item
 from eval.statistics import NUM_RESAMPLES, bootstrap_interval
+from units.records import read_vocabulary
 
 if TYPE_CHECKING:
     import torch

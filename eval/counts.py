@@ -15,8 +15,7 @@ import numpy.typing as npt
 from artifacts.errors import InputError
 from corpora.annotations import SILENCE, Interval, frame_labels, read_intervals
 from corpora.manifest import Utterance, read_manifest
-from eval.frames import Vocabulary
-from units.records import UnitSequence, read_units
+from units.records import UnitSequence, Vocabulary, read_units
 
 type Counts = npt.NDArray[np.int64]
 

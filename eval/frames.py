@@ -9,34 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from artifacts.errors import InputError
-from artifacts.files import read_json
 from eval.segments import Segment
 from units.features import FeatureReader
 from units.records import read_units
 
 type Frames = npt.NDArray[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """How many units there are, and how many frames a second they label."""
-
-    num_units: int
-    frame_rate_hz: float
-
-
-def read_vocabulary(path: Path) -> Vocabulary:
-    """The vocabulary from the config.json of a quantizer, or of the encoder ``phones``.
-
-    Raises:
-        InputError: A number is missing or not positive.
-    """
-    config = read_json(path)
-    for key in ("num_units", "frame_rate_hz"):
-        found = config.get(key) if isinstance(config, dict) else None
-        if not isinstance(found, int | float) or found <= 0:
-            raise InputError(f"{path}: {key}: found {found!r}, expected a positive number")
-    return Vocabulary(int(config["num_units"]), float(config["frame_rate_hz"]))
 
 
 @dataclass(frozen=True, slots=True)

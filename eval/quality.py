@@ -13,9 +13,9 @@ from artifacts.errors import InputError, run
 from artifacts.files import write_csv
 from artifacts.provenance import provenance
 from eval.counts import CONVENTION, AnnotatedUnits, UnitCounts, count_units
-from eval.frames import read_vocabulary
 from eval.scores import Subject, add_score_arguments, parse_subject, score_stem, write_score
 from eval.statistics import NUM_RESAMPLES, bootstrap_interval
+from units.records import read_vocabulary
 
 type Floats = npt.NDArray[np.float64]
 
@@ -159,7 +159,7 @@ def main() -> None:
     sets = [AnnotatedUnits(*paths) for paths in zip(given.units, given.manifest, given.intervals, strict=True)]
     vocabulary = read_vocabulary(given.vocabulary)
     inputs = {f"{name}_{number}": path for number, each in enumerate(sets) for name, path in asdict(each).items()}
-    made = provenance(asdict(vocabulary), inputs, given.seed)
+    made = provenance(vocabulary._asdict(), inputs, given.seed)
     counts = count_units(sets, vocabulary)
     score_quality(counts, dataset=given.dataset, subject=subject, seed=given.seed, output=given.output, made=made)
 

@@ -24,7 +24,7 @@ from units.records import read_units
 COLUMNS = ("fileid", "log_likelihood", "num_tokens")
 
 BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}
-"""Most tokens of a batch, padding counted: what is fastest where. No likelihood depends on it."""
+"""Most tokens of a batch, padding counted: what is fastest where. It moves a likelihood by rounding only."""
 
 
 def read_documents(path: Path, num_units: int, context: int) -> dict[str, np.ndarray]:
@@ -91,15 +91,20 @@ def log_likelihoods(
 
 
 def score(model: PreTrainedModel, documents: dict[str, np.ndarray], what: str) -> list[dict[str, str | float | int]]:
-    """The rows of a table of log-likelihoods, in the documents' order."""
-    values = np.empty(len(documents))
-    with Progress(what, len(documents), "utterances") as progress:
-        for batch, nats in log_likelihoods(model, list(documents.values()), BATCH_TOKENS[model.device.type]):
-            values[batch] = nats.cpu().numpy()
+    """The rows of a table of log-likelihoods, in the documents' order.
+
+    Utterances of the same units are scored once: in different batches rounding could break their tie.
+    """
+    distinct = {document.tobytes(): document for document in documents.values()}
+    keys = list(distinct)
+    likelihoods: dict[bytes, float] = {}
+    with Progress(what, len(distinct), "distinct utterances") as progress:
+        for batch, nats in log_likelihoods(model, list(distinct.values()), BATCH_TOKENS[model.device.type]):
+            likelihoods.update(zip((keys[index] for index in batch), nats.tolist(), strict=True))
             progress.advance(len(batch))
     return [
-        {"fileid": fileid, "log_likelihood": value, "num_tokens": len(document) - 1}
-        for (fileid, document), value in zip(documents.items(), values.tolist(), strict=True)
+        {"fileid": fileid, "log_likelihood": likelihoods[document.tobytes()], "num_tokens": len(document) - 1}
+        for fileid, document in documents.items()
     ]
 
 

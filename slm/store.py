@@ -8,14 +8,13 @@ import argparse
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from artifacts.errors import InputError, run
-from artifacts.files import atomic_folder, read_json, write_json
+from artifacts.files import atomic_folder, read_json_object, write_json
 from artifacts.provenance import provenance
-from units.records import read_units
+from units.records import read_units, read_vocabulary
 
 PAD = 0
 BOS = EOS = 1
@@ -70,6 +69,7 @@ def write_store(units: Path, num_units: int, frame_rate_hz: float, corpus: str, 
             "corpus": corpus,
             "num_units": num_units,
             "vocab_size": num_units + FIRST_UNIT,
+            "frame_rate_hz": frame_rate_hz,
             "num_documents": len(offsets) - 1,
             "num_tokens": offsets[-1],
             "hours": num_frames / frame_rate_hz / 3600,
@@ -87,10 +87,11 @@ class TokenStore:
 
     def __init__(self, folder: Path) -> None:
         where = folder / "config.json"
-        config = read_json(where)
+        config = read_json_object(where)
         try:
             self.corpus: str = config["corpus"]
             self.vocab_size: int = config["vocab_size"]
+            self.frame_rate_hz: float = config["frame_rate_hz"]
             self.hours: float = config["hours"]
             self.num_tokens: int = config["num_tokens"]
             self.offsets: np.ndarray = np.load(folder / "offsets.npy")  # (documents + 1,)
@@ -120,29 +121,18 @@ def open_stores(folders: Sequence[Path]) -> list[TokenStore]:
     """Open token stores of one vocabulary.
 
     Raises:
-        InputError: One is not a whole token store, or their vocabularies differ.
+        InputError: One is not a whole token store, or their vocabularies or frame rates differ.
     """
     stores = [TokenStore(folder) for folder in folders]
+    first = stores[0]
     for store in stores:
-        if store.vocab_size != stores[0].vocab_size:
-            raise InputError(
-                f"{store.folder}: found a vocabulary of {store.vocab_size}, "
-                f"expected {stores[0].vocab_size} as in {stores[0].folder}"
-            )
+        for what, found, expected in (
+            ("a vocabulary of", store.vocab_size, first.vocab_size),
+            ("frames a second of", store.frame_rate_hz, first.frame_rate_hz),
+        ):
+            if found != expected:
+                raise InputError(f"{store.folder}: found {what} {found}, expected {expected} as in {first.folder}")
     return stores
-
-
-def read_vocabulary(path: Path) -> tuple[int, float]:
-    """Number of units and frames a second, as a quantizer's or the phones' config.json says.
-
-    Raises:
-        InputError: The file lacks one of them.
-    """
-    config: dict[str, Any] = read_json(path)
-    for key, kind, words in (("num_units", int, "a whole number"), ("frame_rate_hz", (int, float), "a number")):
-        if not isinstance(config.get(key), kind) or config[key] <= 0:
-            raise InputError(f"{path}: {key}: found {config.get(key)!r}, expected {words} above 0")
-    return config["num_units"], config["frame_rate_hz"]
 
 
 def main() -> None:

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from transformers.models.opt.modeling_opt import OPTForCausalLM
 
-from artifacts.checkpoints import load_newest_checkpoint, save_checkpoint
+from artifacts.checkpoints import ADVICE, load_newest_checkpoint, require_finite, save_checkpoint
 from artifacts.device import choose_device
 from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
-from artifacts.lock import check_same_training, locked
+from artifacts.lock import locked, set_aside_another
 from artifacts.log import Log
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
@@ -29,8 +29,6 @@ from slm.model import build_model, save_model, summed_loss
 from slm.packing import RULE, PackedCorpus
 from slm.settings import OptimizerSettings, SlmRecipe
 from slm.store import TokenStore, open_stores
-
-ADVICE = "lower optimizer.learning_rate or raise optimizer.warmup_steps"
 
 
 def train(
@@ -46,7 +44,7 @@ def train(
         nats per token, tokens predicted, epochs, wall seconds (of all runs), device.
 
     Raises:
-        InputError: A loss is not finite.
+        InputError: A loss or a weight is not finite.
     """
     every, num_steps = recipe.training, recipe.training.steps
     model = build_model(recipe.model, corpus.stores[0].vocab_size, seed).to(device)
@@ -61,11 +59,12 @@ def train(
         tokens_seen, seconds_before = checkpoint["tokens_seen"], checkpoint["seconds"]
     began = time.monotonic()
     unchecked: dict[int, Tensor] = {}
+    note = ""
 
     with Log(folder / "log.jsonl", start) as log, Progress("train", num_steps, "steps", start) as progress:
         for step in range(start, num_steps):
             loss, gradient_norm, num_predicted = training_step(model, optimizer, corpus, recipe, seed, step)
-            done, note = step + 1, ""
+            done = step + 1
             tokens_seen += num_predicted
             unchecked[done] = torch.stack([loss, gradient_norm])
             logs, validates, saves = (
@@ -97,6 +96,7 @@ def train(
                     "optimizer": optimizer.state_dict(),
                     "best": best,
                 }
+                require_finite(state["model"], done)  # the losses were those before the update
                 save_checkpoint(folder / "checkpoints", done, state, every.keep_checkpoints)
             progress.advance(note=note)
 
@@ -219,8 +219,8 @@ def identity(recipe: SlmRecipe, seed: int, stores: list[TokenStore], held_out: T
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"training": only_looking}),
         "seed": seed,
-        "tokens": {store.corpus: sha256(store.folder / "tokens.bin") for store in stores},
-        "validation_tokens": {held_out.corpus: sha256(held_out.folder / "tokens.bin")},
+        "tokens": [[store.corpus, sha256(store.folder / "tokens.bin")] for store in stores],
+        "validation_tokens": [held_out.corpus, sha256(held_out.folder / "tokens.bin")],
     }
 
 
@@ -245,7 +245,7 @@ def main() -> None:
     validation = PackedCorpus([held_out], recipe.model.context, given.seed)
     device = choose_device(given.device)
     with locked(given.output):
-        check_same_training(given.output / "settings.json", identity(recipe, given.seed, stores, held_out))
+        set_aside_another(given.output, identity(recipe, given.seed, stores, held_out))
         model, summary = train(recipe, corpus, validation, given.output, given.seed, device)
         save_model(model, given.output / "model")
         inputs = {str(store.folder): store.folder / "tokens.bin" for store in (*stores, held_out)}

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 class ClusterStatistics(NamedTuple):
@@ -55,7 +54,8 @@ class Codebooks(nn.Module):
 
         A product with the one-hot labels: fixed shapes, and no order of additions left to chance.
         """
-        one_hot = functional.one_hot(labels, self.counts.shape[-1]).to(frames.dtype)
+        one_hot = frames.new_zeros(*labels.shape, self.counts.shape[-1])  # (K, N, V); functional.one_hot's are int64
+        one_hot.scatter_(-1, labels.unsqueeze(-1), 1)
         return ClusterStatistics(one_hot.transpose(1, 2) @ frames, one_hot.sum(1))
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from artifacts.errors import InputError
-from artifacts.files import atomic_file, read_json, write_json
+from artifacts.files import atomic_file, read_json_object, write_json
 from artifacts.settings import parse_settings
 from spidr.learner import Heads, SpidR
 from spidr.model import Encoder, LayerOutput
@@ -122,7 +122,7 @@ def load_encoder(folder: Path, device: torch.device) -> PretrainedEncoder:
     Raises:
         InputError: The folder is incomplete, or its weights are damaged or do not fit its configuration.
     """
-    config = read_json(folder / "config.json")
+    config = read_json_object(folder / "config.json")
     settings = parse_settings(ModelSettings, config.get("model"), f"{folder / 'config.json'}: model")
     weights = folder / "model.safetensors"
     try:

@@ -14,7 +14,12 @@ def sample_masked_frames(
     frames, rounded up or down at random, at least one. Spans overlap freely and end with the row;
     what they cover is 1 - 0.92^10 = 57% of the frames of a long row. Rows that cover more than the
     smallest give frames back, chosen at random, as in wav2vec 2.0: all rows mask the same number of
-    frames, so the shapes of a step are known before it starts.
+    frames, so the shapes of a step are known before it starts. This lowers the share: to 52% in a
+    batch of 17 rows of 675 frames, the paper's average length.
+
+    Appendix A.2 says that 43% of the frames are masked, in spans of 11.9 on average with a median of 8.
+    That describes the frames that stay unmasked: 0.92^10 = 43% of a row alone, in spans of 12.1 on
+    average with a median of 9.
     """
     num_starts = int(settings.start_probability * num_frames + rng.random())
     num_starts = min(max(num_starts, 1), num_frames)

@@ -18,11 +18,15 @@ def learning_rate(step: int, settings: OptimizerSettings) -> float:
     return float(peak * final ** (falling / settings.decay_steps))
 
 
-def teacher_decay(step: int, settings: TeacherSettings) -> float:
-    """beta_t: the share of itself that the teacher keeps at a step."""
+def teacher_decay(step: int, settings: TeacherSettings) -> float | None:
+    """beta_t: the share of itself that the teacher keeps at a step; None where it is frozen.
+
+    Frozen is not a decay of 1: SpidR's reaches 1 in floating point late in a training, and the teacher's
+    positional embeddings go on being copied.
+    """
     if isinstance(settings, ExponentialTeacher):
         return 1 - (1 - settings.initial_decay) * exp(-step / settings.timescale)
     if settings.freeze_step is not None and step >= settings.freeze_step:
-        return 1.0
+        return None
     risen = min(1.0, step / settings.warmup_steps)
     return settings.initial_decay + risen * (settings.final_decay - settings.initial_decay)

@@ -69,5 +69,7 @@ def training_step(
     gradient_norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), settings.clip_norm)
     optimizer.step()
     learner.codebooks.update(objective.clusters)
-    learner.update_teacher(teacher_decay(step, recipe.teacher))
+    decay = teacher_decay(step, recipe.teacher)
+    if decay is not None:
+        learner.update_teacher(decay)
     return objective, gradient_norm

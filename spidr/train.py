@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from artifacts.checkpoints import load_newest_checkpoint, save_checkpoint
+from artifacts.checkpoints import ADVICE, load_newest_checkpoint, require_finite, save_checkpoint
 from artifacts.device import choose_device
 from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
-from artifacts.lock import check_same_training, locked
+from artifacts.lock import locked, set_aside_another
 from artifacts.log import Log
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
@@ -29,7 +29,7 @@ from spidr.learner import SpidR, build_learner
 from spidr.schedules import learning_rate, teacher_decay
 from spidr.settings import SAMPLE_RATE_HZ, Recipe
 from spidr.step import build_optimizer, to_device, training_step
-from spidr.validation import measures, validate, warn_of_collapse
+from spidr.validation import figures, name_figures, validate, warn_of_collapse
 
 
 class Unchecked(NamedTuple):
@@ -49,11 +49,12 @@ def train(
         folder: Holds `log.jsonl` and `checkpoints/`.
 
     Returns:
-        The model, and a summary: steps, hours of audio seen, wall seconds (of all runs), device.
+        The model, and a summary: steps, samples in a step on average, hours of audio seen, wall seconds
+        (of all runs), device.
 
     Raises:
-        InputError: An audio file is not what the manifest says, the loss is not finite, or the
-            training in `folder` is already past the recipe's last step.
+        InputError: An audio file is not what the manifest says, a loss or a weight is not finite, or
+            the training in `folder` is already past the recipe's last step.
     """
     every, num_steps = recipe.training, recipe.num_steps
     learner = build_learner(recipe.model, seed).to(device).train()
@@ -80,10 +81,11 @@ def train(
 
             if done % every.log_every == 0 or done == num_steps:
                 check_finite(unchecked)
-                line = {"split": "train", "step": done, **measures(learner, [objective])}
+                measured = name_figures(figures(objective), recipe.model.codebook_layers)
+                line = {"split": "train", "step": done, **measured}
                 line["gradient_norm"] = gradient_norm.item()
                 line["learning_rate"] = learning_rate(step, recipe.optimizer)
-                line["teacher_decay"] = teacher_decay(step, recipe.teacher)
+                line["teacher_decay"] = teacher_decay(step, recipe.teacher)  # null where it is frozen
                 now = time.monotonic()
                 line["audio_s_per_s"] = (num_samples - samples_at_line) / SAMPLE_RATE_HZ / (now - time_at_line)
                 samples_at_line, time_at_line = num_samples, now
@@ -100,6 +102,7 @@ def train(
 
             if done % every.checkpoint_every == 0 or done == num_steps:
                 check_finite(unchecked)
+                require_finite(learner.state_dict(), done)
                 state = {
                     "step": done,
                     "num_samples": num_samples,
@@ -112,6 +115,7 @@ def train(
 
     summary = {
         "steps": num_steps,
+        "samples_per_step": num_samples / max(num_steps, 1),
         "hours": num_samples / SAMPLE_RATE_HZ / 3600,
         "seconds": seconds_before + time.monotonic() - began,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -132,7 +136,7 @@ def check_finite(unchecked: dict[int, Unchecked]) -> None:
         if not is_finite:
             raise InputError(
                 f"step {number}: found a loss of {step.loss:.4g} with a gradient of norm {step.gradient_norm:.4g}, "
-                f"expected finite numbers; the batch's files are {', '.join(step.fileids)}"
+                f"expected finite numbers; {ADVICE}; the batch's files are {', '.join(step.fileids)}"
             )
     unchecked.clear()
 
@@ -168,9 +172,7 @@ def main() -> None:
     with locked(folder):
         manifests = [sha256(path) for path in arguments.train]
         decisive = {**settings, "training": {"precision": recipe.training.precision}}
-        check_same_training(
-            folder / "settings.json", {"recipe": decisive, "seed": arguments.seed, "manifests": manifests}
-        )
+        set_aside_another(folder, {"recipe": decisive, "seed": arguments.seed, "manifests": manifests})
         learner, summary = train(recipe, training, validation, folder, arguments.seed, device)
         write_json(folder / "summary.json", summary)
         inputs = {str(path): path for path in (*arguments.train, arguments.validation)}

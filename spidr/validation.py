@@ -1,11 +1,14 @@
 """How the training does on speech it does not learn from (figure 2): averages over batches of training size."""
 
+import math
 import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from artifacts.checkpoints import ADVICE
+from artifacts.errors import InputError
 from spidr.batches import Batches, prefetch
 from spidr.learner import Objective, SpidR
 from spidr.step import autocast, to_device
@@ -19,29 +22,37 @@ def validate(learner: SpidR, batches: Batches, device: torch.device) -> dict[str
     """Loss and perplexities of one epoch of `batches`, the same crops and masks every time.
 
     Perplexities are taken over each batch and then averaged (section 4.2).
+
+    Raises:
+        InputError: An audio file is not what the manifest says, or the loss is not finite.
     """
     learner.eval()
-    objectives = []
+    total = torch.zeros((), device=device)
     for batch in prefetch(batches, range(batches.batches_per_epoch)):
         with autocast(batches.recipe, device):
-            objectives.append(learner(*to_device(batch, device)))
+            objective = learner(*to_device(batch, device))
+        total = total + figures(objective)
     learner.train()
-    return measures(learner, objectives)
+    measured = name_figures(total / batches.batches_per_epoch, learner.settings.codebook_layers)
+    if not math.isfinite(measured["loss"]):
+        raise InputError(f"validation: found a loss of {measured['loss']}, expected a finite number; {ADVICE}")
+    return measured
 
 
-def measures(learner: SpidR, objectives: list[Objective]) -> dict[str, Any]:
-    """Averages of what was measured over batches, as plain numbers; per layer where there are several."""
+@torch.no_grad()
+def figures(objective: Objective) -> Tensor:
+    """Loss (the same K times), both perplexities and number of codewords in use, float64 (4, K)."""
+    active = (objective.clusters.counts > 0).sum(-1)
+    perplexities = objective.codebook_perplexity, objective.prediction_perplexity
+    return torch.stack([objective.loss.expand_as(active).double(), *perplexities, active])
 
-    def per_layer(values: list[Tensor]) -> dict[str, float]:
-        means = torch.stack(values).float().mean(0).tolist()
-        return {str(layer): mean for layer, mean in zip(learner.settings.codebook_layers, means, strict=True)}
 
-    return {
-        "loss": torch.stack([o.loss for o in objectives]).mean().item(),
-        "codebook_perplexity": per_layer([o.codebook_perplexity for o in objectives]),
-        "prediction_perplexity": per_layer([o.prediction_perplexity for o in objectives]),
-        "active_codewords": per_layer([(o.clusters.counts > 0).sum(-1) for o in objectives]),
-    }
+def name_figures(values: Tensor, layers: list[int]) -> dict[str, Any]:
+    """What `figures` measured as plain numbers; per layer, but for the loss."""
+    loss, *others = values.tolist()
+    names = ("codebook_perplexity", "prediction_perplexity", "active_codewords")
+    per_layer = [dict(zip(map(str, layers), row, strict=True)) for row in others]
+    return {"loss": loss[0], **dict(zip(names, per_layer, strict=True))}
 
 
 def warn_of_collapse(validation: dict[str, Any], step: int, codebook_size: int) -> None:

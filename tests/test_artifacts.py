@@ -1,5 +1,6 @@
 """Artifacts are whole or absent, settings are checked, bad input is one line."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts.errors import InputError
-from artifacts.files import atomic_file, atomic_folder, read_csv, read_json, read_jsonl, sha256, write_csv, write_json
+from artifacts.files import (
+    atomic_file,
+    atomic_folder,
+    read_csv,
+    read_json,
+    read_json_object,
+    read_jsonl,
+    require_keys,
+    sha256,
+    write_csv,
+    write_json,
+)
 from artifacts.provenance import provenance
 from artifacts.seeds import generator, seed_for
 from artifacts.settings import Settings, load_settings, parse_settings, read_yaml
@@ -45,6 +57,22 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
         raise RuntimeError
     assert [p.name for p in target.iterdir()] == ["second"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_is_never_half_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "folder"
+    seen = []
+    delete = shutil.rmtree
+
+    def look_and_delete(path: Path, **options: bool) -> None:
+        seen.append([p.name for p in target.iterdir()])
+        delete(path, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", look_and_delete)
+    for content in ("first", "second"):
+        with atomic_folder(target) as temporary:
+            (temporary / content).write_text(content)
+    assert seen == [["first"], ["second"]]
 
 
 def test_the_checksum_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:
@@ -94,8 +122,22 @@ def test_malformed_json_names_its_line(tmp_path: Path) -> None:
     path.write_text('{"a": 1}\n[1]\n')
     with pytest.raises(InputError, match=r"line 2: found '\[1\]', expected a JSON object"):
         list(read_jsonl(path))
+    path.write_bytes(b'{"a": 1}\n\xff\n')
+    with pytest.raises(InputError, match=r"t\.json: not UTF-8 text"):
+        list(read_jsonl(path))
+    path.write_text("[]")
+    with pytest.raises(InputError, match=r"t\.json: found \[\], expected a JSON object"):
+        read_json_object(path)
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"value": float("nan")})
+
+
+def test_a_float_may_be_written_as_a_whole_number_but_no_number_as_true() -> None:
+    kinds = {"rate": float, "units": int}
+    require_keys({"rate": 50, "units": 4}, kinds, Path("config.json"))
+    for value in (4.0, True, None):
+        with pytest.raises(InputError, match=f"config.json: units: found {value}, expected int"):
+            require_keys({"rate": 50.0, "units": value}, kinds, Path("config.json"))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from artifacts.checkpoints import load_newest_checkpoint, save_checkpoint
+from artifacts.checkpoints import load_newest_checkpoint, require_finite, save_checkpoint
 from artifacts.errors import InputError
-from artifacts.lock import check_same_training, locked
+from artifacts.lock import locked, set_aside_another
 from artifacts.log import Log
 
 
@@ -62,9 +62,47 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_loaded(
 
 
 def test_a_checkpoint_runs_no_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"step": 10, "code": Path("x")}, tmp_path / "step-00000010.pt")
-    assert load_newest_checkpoint(tmp_path) is None
+    save(tmp_path, 10)
+    torch.save({"step": 20, "code": Path("x")}, tmp_path / "step-00000020.pt")
+    state = load_newest_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 10
     assert "passed over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_a_damaged_checkpoint_never_outlives_those_taken_after_going_back(tmp_path: Path, keep: int) -> None:
+    (tmp_path / "step-00000030.pt").write_bytes(b"junk")
+    save(tmp_path, 10, 20, keep=keep)
+    assert names(tmp_path) == ["step-00000010.pt", "step-00000020.pt"][-keep:]
+
+
+def test_whatever_bytes_change_the_checkpoint_before_is_loaded(tmp_path: Path) -> None:
+    save(tmp_path, 10, 20)
+    newest = tmp_path / "step-00000020.pt"
+    whole = newest.read_bytes()
+    for place in range(-600, 0, 3):  # the archive's directory, read before any checksum
+        content = bytearray(whole)
+        content[place] ^= 0x80
+        newest.write_bytes(content)
+        state = load_newest_checkpoint(tmp_path)
+        assert state is not None
+        assert torch.equal(state["weights"], torch.full((1000,), float(state["step"])))
+
+
+def test_a_folder_of_damaged_checkpoints_only_is_an_error(tmp_path: Path) -> None:
+    save(tmp_path, 10, 20)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(InputError, match=f"{tmp_path}: found 2 damaged checkpoints, .*; remove them to start afresh"):
+        load_newest_checkpoint(tmp_path)
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    state = {"a": torch.ones(3), "steps": torch.tensor(4)}
+    require_finite(state, 7)
+    with pytest.raises(InputError, match=r"step 7: b\.weight: found a weight that is not finite, .*learning_rate"):
+        require_finite(state | {"b.weight": torch.tensor([1.0, torch.inf])}, 7)
 
 
 def test_a_resumed_log_is_that_of_a_training_without_interruption(tmp_path: Path) -> None:
@@ -94,9 +132,15 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path) -> None:
         pass
 
 
-def test_a_training_goes_on_with_its_own_settings_only(tmp_path: Path) -> None:
-    path = tmp_path / "settings.json"
-    check_same_training(path, {"recipe": {"rate": 0.1}, "seed": 0})
-    check_same_training(path, {"recipe": {"rate": 0.1}, "seed": 0})
-    with pytest.raises(InputError, match=r"settings.json: recipe.rate: found 0.1 .* expected 0.2; remove"):
-        check_same_training(path, {"recipe": {"rate": 0.2}, "seed": 0})
+def test_a_training_with_other_settings_sets_the_earlier_one_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_aside_another(tmp_path, {"recipe": {"rate": 0.1}, "seed": 0})
+    (tmp_path / "log.jsonl").write_text("earlier")
+    set_aside_another(tmp_path, {"recipe": {"rate": 0.1}, "seed": 0})
+    assert (tmp_path / "log.jsonl").exists()
+    assert capsys.readouterr().err == ""
+    set_aside_another(tmp_path, {"recipe": {"rate": 0.2}, "seed": 0})
+    assert "recipe.rate was 0.1, now 0.2" in capsys.readouterr().err
+    assert not (tmp_path / "log.jsonl").exists()
+    assert (tmp_path / "earlier-1" / "log.jsonl").read_text() == "earlier"

@@ -206,9 +206,10 @@ def test_a_model_that_is_no_hubert_is_refused(full_model: HubertModel, tmp_path:
         ({"family": "whisper"}, "family: found 'whisper', expected one of spidr, dinosr, hubert, mfcc"),
         ({"family": "phones"}, "family: found 'phones', expected one of"),
         ({"family": "hubert", "num_layers": "4"}, "num_layers: found '4', expected int"),
+        ([], r"found \[\], expected a JSON object"),
     ],
 )
-def test_a_folder_that_is_no_encoder_is_refused(tmp_path: Path, config: dict[str, str], message: str) -> None:
+def test_a_folder_that_is_no_encoder_is_refused(tmp_path: Path, config: object, message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=rf"config\.json: {message}"):
         load(tmp_path, "cpu", [1])

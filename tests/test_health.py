@@ -70,4 +70,4 @@ def test_the_command_reports_each_corpus_and_warns(units: Path, tmp_path: Path) 
     (tmp_path / "config.json").write_text('{"num_units": "ten"}')
     done = subprocess.run([*command, "--output", str(tmp_path / "health.json")], capture_output=True, text=True)
     assert done.returncode == 2
-    assert "config.json: num_units: found 'ten', expected a number" in done.stderr
+    assert "config.json: num_units: found 'ten', expected a positive whole number" in done.stderr

@@ -19,10 +19,9 @@ from corpora.annotations import COLUMNS as INTERVAL_COLUMNS
 from corpora.annotations import Interval
 from corpora.manifest import Utterance
 from eval.counts import AnnotatedUnits, count_units
-from eval.frames import Vocabulary
 from eval.quality import measures, score_quality
 from eval.scores import Subject
-from units.records import UnitSequence, run_length, write_units
+from units.records import UnitSequence, Vocabulary, run_length, write_units
 
 SUBJECT = Subject(model="SpidR", encoder="spidr", layer=6, quantizer="kmeans4", num_units=4)
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts.errors import InputError
-from units.records import UnitSequence, read_units, run_length, write_units
+from units.records import UnitSequence, read_units, read_vocabulary, run_length, write_units
 
 FRAMES = st.lists(st.integers(0, 3), max_size=30)
 
@@ -55,3 +55,26 @@ def test_a_malformed_record_is_named_by_file_and_line(tmp_path: Path, record: di
     path.write_text(json.dumps({"fileid": "a", "units": [1], "durations": [1]}) + "\n" + json.dumps(record) + "\n")
     with pytest.raises(InputError, match=rf"dev\.jsonl, line 2: {message}"):
         list(read_units(path))
+
+
+def test_the_vocabulary_is_read_from_whatever_made_the_units(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"kind": "kmeans", "num_units": 50, "frame_rate_hz": 50}')
+    assert read_vocabulary(path) == (50, 50.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"num_units": 50}', "frame_rate_hz: found None, expected a positive number"),
+        ('{"num_units": 50.0, "frame_rate_hz": 50.0}', "num_units: found 50.0, expected a positive whole number"),
+        ('{"num_units": true, "frame_rate_hz": 50.0}', "num_units: found True, expected"),
+        ('{"num_units": 50, "frame_rate_hz": 0}', "frame_rate_hz: found 0, expected"),
+        ("[]", r"found \[\], expected a JSON object"),
+    ],
+)
+def test_a_wrong_vocabulary_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=f"config.json: {message}"):
+        read_vocabulary(path)

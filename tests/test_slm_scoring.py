@@ -89,6 +89,19 @@ def test_a_likelihood_does_not_depend_on_its_batch(model_folder: Path, tmp_path:
     assert np.abs((found[10_000] - found[1]) / per_token).max() < 1e-5
 
 
+def test_utterances_of_the_same_units_tie_exactly(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    different = random_utterances(12)
+    monkeypatch.setitem(slm.score.BATCH_TOKENS, "cpu", 50)  # several batches
+    documents = read_documents(write(tmp_path / "a.jsonl", different * 3), NUM_UNITS, CONTEXT)
+    rows = slm.score.score(load_model(model_folder), documents, "score")
+    assert [row["fileid"] for row in rows] == list(documents)
+    values = [row["log_likelihood"] for row in rows]
+    assert values[:12] == values[12:24] == values[24:]
+    assert len(set(values)) == 12
+
+
 @given(lengths=st.lists(st.integers(1, 30), max_size=50), max_tokens=st.integers(1, 100))
 def test_batches_hold_each_sequence_once_within_the_budget(lengths: list[int], max_tokens: int) -> None:
     made = list(batches(lengths, max_tokens))

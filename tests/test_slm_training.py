@@ -1,6 +1,7 @@
 """A language model learns its corpus, and an interrupted training ends like one that was not."""
 
 import json
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +20,7 @@ from slm.model import build_model
 from slm.packing import PackedCorpus
 from slm.settings import OptimizerSettings, Slm, SlmRecipe
 from slm.store import TokenStore, write_store
-from slm.train import build_optimizer, learning_rate, train, training_step
+from slm.train import build_optimizer, identity, learning_rate, train, training_step
 from units.records import UnitSequence, write_units
 
 NUM_UNITS = 12
@@ -149,11 +150,15 @@ def test_a_finished_training_is_not_repeated(
     assert (trained / "model" / "model.safetensors").read_bytes() == before
 
 
-def test_a_training_does_not_go_on_with_other_settings(
-    trained: Path, stores: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_training_with_other_settings_starts_afresh_and_keeps_the_earlier_one(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(InputError, match=r"settings.json: recipe.optimizer.learning_rate: found 0.01 .* expected 0.02"):
-        run_main(monkeypatch, stores, trained, changed(optimizer={"learning_rate": 0.02}))
+    folder = shutil.copytree(trained, tmp_path / "seed0")
+    run_main(monkeypatch, stores, folder, changed(optimizer={"learning_rate": 0.02}))
+    assert "recipe.optimizer.learning_rate was 0.01, now 0.02: training anew" in capsys.readouterr().err
+    assert len(log_of(folder, "train")) == len(log_of(trained, "train"))
+    assert log_of(folder, "train") != log_of(trained, "train")
+    assert log_of(folder / "earlier-1", "train") == log_of(trained, "train")
 
 
 def test_accumulated_batches_make_the_gradient_of_one(stores: Path) -> None:
@@ -196,6 +201,40 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     with pytest.raises(InputError, match=message):
         train(recipe, corpus, corpus, tmp_path, 0, CPU)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_weights_spoilt_by_the_last_update_are_not_saved(
+    stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step_that_spoils(model: torch.nn.Module, *arguments: Any) -> Any:
+        measured = training_step(model, *arguments)
+        if arguments[-1] == 9:
+            next(model.parameters()).data.fill_(torch.inf)
+        return measured
+
+    monkeypatch.setattr(slm.train, "training_step", step_that_spoils)
+    corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
+    with pytest.raises(InputError, match=r"step 10: .* found a weight that is not finite"):
+        train(changed(), corpus, corpus, tmp_path, 0, CPU)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_training_knows_both_of_two_stores_of_one_corpus_name(stores: Path) -> None:
+    first, second = TokenStore(stores / "train"), TokenStore(stores / "more")
+    second.corpus = first.corpus
+    both, other = (identity(changed(), 0, some, first)["tokens"] for some in ([first, second], [second, second]))
+    assert both != other
+    assert len(both) == 2
+
+
+def test_the_last_logged_loss_stays_on_the_progress_line(
+    stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("artifacts.progress.LINE_EVERY_S", 0)
+    corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
+    train(changed(training={"steps": 10}), corpus, corpus, tmp_path, 0, CPU)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ") and "left" in line]
+    assert ["loss" in line for line in lines] == [False] * 2 + [True] * 8
 
 
 def test_the_learning_rate_rises_then_falls_to_its_final_value() -> None:

@@ -46,6 +46,15 @@ def test_the_update_is_equation_4() -> None:
     torch.testing.assert_close(books.codewords, sums / counts[..., None])
 
 
+def test_statistics_are_those_of_the_one_hot_labels() -> None:
+    books, embeddings = codebooks(), frames()
+    labels = books.assign(embeddings)
+    one_hot = functional.one_hot(labels, V).float()
+    statistics = books.summarise(embeddings, labels)
+    assert torch.equal(statistics.counts, one_hot.sum(1))
+    torch.testing.assert_close(statistics.sums, torch.einsum("knv,knd->kvd", one_hot, embeddings))
+
+
 def test_codewords_that_no_frame_is_nearest_to_do_not_move() -> None:
     books, embeddings = codebooks(), frames()
     labels = books.assign(embeddings)

@@ -9,7 +9,8 @@ from torch.nn import functional
 from spidr.codebook import instance_norm
 from spidr.learner import SpidR, build_learner, draw_kept_layers
 from spidr.masking import sample_masked_frames
-from spidr.settings import MaskingSettings, ModelSettings, OptimizerSettings, Recipe, TrainingSettings
+from spidr.schedules import teacher_decay
+from spidr.settings import LinearTeacher, MaskingSettings, ModelSettings, OptimizerSettings, Recipe, TrainingSettings
 from spidr.step import build_optimizer, training_step
 
 QUIET = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0})
@@ -144,6 +145,28 @@ def test_extractor_and_projection_stay_from_the_freeze_step_on() -> None:
             learner.student.transformer.layers[0].attention.qkv_proj.weight,
             before["transformer.layers.0.attention.qkv_proj.weight"],
         )
+
+
+def test_dinosrs_teacher_stays_as_it_is_from_the_freeze_step_on() -> None:
+    teacher = LinearTeacher(schedule="linear", freeze_step=10)
+    recipe = recipe_of(DINOSR, initial_ratio=1.0, learning_rate=0.01).model_copy(update={"teacher": teacher})
+    learner = build_learner(DINOSR, 0).train()
+    for step, stays in ((9, False), (10, True), (11, True)):
+        before = {name: tensor.clone() for name, tensor in learner.teacher.named_parameters()}
+        step_once(learner, recipe, step)
+        same = [torch.equal(tensor, before[name]) for name, tensor in learner.teacher.named_parameters()]
+        assert all(same) == stays
+
+
+def test_spidrs_teacher_copies_positions_even_where_its_decay_has_reached_one() -> None:
+    late = 10**6
+    learner = build_learner(QUIET, 0).train()
+    recipe = recipe_of(QUIET, learning_rate=0.01, final_ratio=1.0)
+    assert teacher_decay(late, recipe.teacher) == 1
+    before = {name: tensor.clone() for name, tensor in learner.teacher.named_parameters()}
+    step_once(learner, recipe, late)
+    for name, tensor in learner.teacher.named_parameters():
+        assert torch.equal(tensor, before[name]) != name.startswith("positions"), name
 
 
 def test_the_gradient_is_clipped() -> None:

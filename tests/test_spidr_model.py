@@ -171,6 +171,9 @@ def test_damaged_encoder_folders_are_refused_in_one_line(tmp_path: Path) -> None
     device = torch.device("cpu")
     with pytest.raises(InputError, match=r"config.json: no such file"):
         load_encoder(tmp_path, device)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(InputError, match=r"config.json: .*object"):
+        load_encoder(tmp_path, device)
     write_encoder(tmp_path, build_learner(SMALL, 3), {})
     weights = tmp_path / "model.safetensors"
     content = weights.read_bytes()
@@ -195,7 +198,7 @@ def test_damaged_encoder_folders_are_refused_in_one_line(tmp_path: Path) -> None
         ({"model": {"extractor": [[8, 10, 7]]}}, "model: extractor: found a hop of 7 samples, expected a divisor"),
         ({"batches": {"max_samples": 1000}}, "batches: max_samples: found 1000, expected more than min_samples 2000"),
         ({"batches": {"min_samples": 300}}, "batches.min_samples: found 300, expected at least the extractor's"),
-        ({"teacher": {"schedule": "linear", "timescale": 5}}, "teacher.linear.timescale: unknown key"),
+        ({"teacher": {"schedule": "linear", "timescale": 5}}, "teacher.timescale: unknown key"),
         ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate: found 0, expected greater than 0"),
     ],
 )

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from artifacts.errors import InputError
 from corpora.manifest import Utterance, read_manifest, write_manifest
 from spidr.batches import Batches
 from spidr.encoder import load_encoder
+from spidr.learner import Objective, build_learner
 from spidr.settings import Recipe
 from spidr.train import main, train
-from spidr.validation import warn_of_collapse
+from spidr.validation import validate, warn_of_collapse
 
 RECIPE: dict[str, Any] = {
     "model": {
@@ -139,9 +141,51 @@ def test_the_log_says_what_was_learnt(manifest: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_files(manifest: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate({**RECIPE, "optimizer": {"learning_rate": 1e30, "warmup_steps": 0}})
     made = Batches(read_manifest(manifest), recipe, 0)
-    with pytest.raises(InputError, match=r"step \d+: found a loss of .*nan, expected finite .* files are u\d+, u"):
+    with pytest.raises(
+        InputError, match=r"step \d+: found a loss of .*nan, expected finite numbers; lower .* files are u\d+, u"
+    ):
         train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
     assert not list((tmp_path / "training").glob("checkpoints/*"))
+
+
+def test_a_validation_loss_that_is_not_finite_stops_the_training(manifest: Path, tmp_path: Path) -> None:
+    recipe = Recipe.model_validate(
+        {**RECIPE, "optimizer": {"learning_rate": 1e30, "warmup_steps": 0}, "training": {"steps": 1}}
+    )
+    made = Batches(read_manifest(manifest), recipe, 0)
+    with pytest.raises(
+        InputError, match=r"validation: found a loss of nan, expected .*; lower optimizer.learning_rate"
+    ):
+        train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
+
+
+def test_weights_that_are_not_finite_are_not_saved(manifest: Path, tmp_path: Path) -> None:
+    optimizer = {"learning_rate": 1e39, "warmup_steps": 0}  # the first step's loss is finite, its update is not
+    training = {"checkpoint_every": 1, "steps": 2, "precision": "float32"}
+    recipe = Recipe.model_validate({**RECIPE, "optimizer": optimizer, "training": training})
+    made = Batches(read_manifest(manifest), recipe, 0)
+    with pytest.raises(InputError, match=r"step 1\b.*lower optimizer.learning_rate"):
+        train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
+    assert not list((tmp_path / "training").glob("checkpoints/*"))
+
+
+def test_validation_averages_its_batches_and_keeps_none_of_them(manifest: Path) -> None:
+    recipe = Recipe.model_validate(RECIPE)
+    batches = Batches(read_manifest(manifest), recipe, 1)
+    learner = build_learner(recipe.model, 0)
+    losses, alive, most_alive = [], [], 0
+
+    def watch(_: object, __: object, objective: Objective) -> None:
+        nonlocal most_alive
+        losses.append(objective.loss.item())
+        alive.append(weakref.ref(objective.clusters.sums))
+        most_alive = max(most_alive, sum(sums() is not None for sums in alive))
+
+    learner.register_forward_hook(watch)
+    measured = validate(learner, batches, torch.device("cpu"))
+    assert len(losses) == batches.batches_per_epoch > 2
+    assert measured["loss"] == pytest.approx(np.mean(losses))
+    assert most_alive <= 2  # this batch's and the one's before
 
 
 def test_a_training_past_the_last_step_is_refused(manifest: Path, tmp_path: Path) -> None:
@@ -190,19 +234,25 @@ def test_the_command_writes_an_encoder_and_goes_on_after_a_kill(
     config = json.loads((killed / "config.json").read_text())
     assert (config["family"], config["frame_rate_hz"], config["tap"]) == ("spidr", 50, "ffn")
     assert config["codebook_layers"] == [2, 3]
-    assert json.loads((killed / "training" / "summary.json").read_text())["steps"] == 40
+    summary = json.loads((killed / "training" / "summary.json").read_text())
+    assert summary["steps"] == 40
+    assert summary["samples_per_step"] * 40 == pytest.approx(summary["hours"] * 3600 * 16_000)
+    assert 0 < summary["samples_per_step"] <= RECIPE["batches"]["max_batch_samples"]
     assert load_encoder(killed, torch.device("cpu")).num_layers == 3
 
 
-def test_the_command_refuses_other_settings_in_the_same_folder(
-    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_command_trains_anew_where_another_training_was_begun(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(command(manifest, tmp_path), monkeypatch)
-    with pytest.raises(InputError, match=r"settings.json: recipe.model.codebook_size: found 8 .* expected 9"):
-        call(command(manifest, tmp_path, codebook_size=9), monkeypatch)
-    with pytest.raises(InputError, match=r"settings.json: seed: found 0 .* expected 1"):
-        call(command(manifest, tmp_path, "--seed", "1"), monkeypatch)
     call(command(manifest, tmp_path, steps=6), monkeypatch)  # to train longer is no other training
+    assert "training anew" not in capsys.readouterr().err
+    call(command(manifest, tmp_path, codebook_size=9), monkeypatch)
+    assert "settings.json: recipe.model.codebook_size was 8, now 9: training anew" in capsys.readouterr().err
+    call(command(manifest, tmp_path, "--seed", "1", codebook_size=9), monkeypatch)
+    assert "settings.json: seed was 0, now 1: training anew" in capsys.readouterr().err
+    kept = [path.name for path in sorted(tmp_path.glob("training/earlier-*/checkpoints/*"))]
+    assert kept == ["step-00000004.pt", "step-00000006.pt", "step-00000003.pt", "step-00000004.pt"]
 
 
 def test_an_untrained_encoder_is_the_start_of_the_training_with_its_seed(

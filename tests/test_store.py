@@ -10,7 +10,7 @@ import pytest
 
 import slm.store
 from artifacts.errors import InputError
-from slm.store import TokenStore, open_stores, read_vocabulary, write_store
+from slm.store import TokenStore, open_stores, write_store
 from units.records import UnitSequence, write_units
 
 
@@ -74,13 +74,13 @@ def test_stores_of_different_vocabularies_do_not_mix(tmp_path: Path) -> None:
         open_stores(folders)
 
 
-def test_the_vocabulary_is_read_from_whatever_made_the_units(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps({"kind": "kmeans", "num_units": 50, "frame_rate_hz": 50.0}))
-    assert read_vocabulary(path) == (50, 50.0)
-    path.write_text(json.dumps({"num_units": 50}))
-    with pytest.raises(InputError, match=r"config.json: frame_rate_hz: found None, expected a number"):
-        read_vocabulary(path)
+def test_stores_of_different_frame_rates_do_not_mix(tmp_path: Path) -> None:
+    write_units(tmp_path / "units.jsonl", [UnitSequence("utt", [1], [1])])
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder, rate in zip(folders, (50.0, 100.0), strict=True):
+        write_store(tmp_path / "units.jsonl", 10, rate, folder.name, folder)
+    with pytest.raises(InputError, match=r"b: found frames a second of 100.0, expected 50.0 as in"):
+        open_stores(folders)
 
 
 def test_the_entry_point_writes_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 
 from artifacts.device import DeviceName, choose_device
 from artifacts.errors import InputError, run
-from artifacts.files import read_json, write_json
+from artifacts.files import read_json_object, require_keys, write_json
 from artifacts.settings import Settings, load_settings
 from corpora.audio import SAMPLE_RATE_HZ
 from units.settings import HubertEncoder, MfccEncoder
@@ -69,13 +69,11 @@ def load(folder: Path, device: DeviceName, layers: Sequence[int]) -> Encoder:
         InputError: The folder is no encoder's, its weights cannot be read, or it has no such layer.
     """
     where = folder / "config.json"
-    config = read_json(where)
+    config = read_json_object(where)
     family = config.get("family")
     if family not in LOADERS:
         raise InputError(f"{where}: family: found {family!r}, expected one of {', '.join(LOADERS)}")
-    for key, kind in KEYS[family].items():
-        if not isinstance(config.get(key), kind):
-            raise InputError(f"{where}: {key}: found {config.get(key)!r}, expected {kind.__name__}")
+    require_keys(config, KEYS[family], where)
     first, last = (1, 1) if family == "mfcc" else (0, config["num_layers"])
     for layer in layers:
         if not first <= layer <= last:
@@ -164,7 +162,7 @@ def describe(settings: HubertEncoder | MfccEncoder) -> dict[str, Any]:
     if settings.family == "mfcc":
         return {"family": "mfcc", "frame_rate_hz": 50.0, "tap": "mfcc", "num_layers": 1}
     where, revision = _find_config(settings.source)
-    model = read_json(where)
+    model = read_json_object(where)
     if model.get("model_type") != "hubert":
         raise InputError(f"{where}: model_type: found {model.get('model_type')!r}, expected 'hubert'")
     for key in ("num_hidden_layers", "conv_stride"):

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from artifacts.errors import InputError
-from artifacts.files import atomic_folder, read_csv, read_json, write_csv, write_json
+from artifacts.files import atomic_folder, read_csv, read_json_object, write_csv, write_json
 
 COLUMNS = ("fileid", "shard", "start", "num_frames")
 SHARD_BYTES = 2**28
@@ -48,7 +48,7 @@ class FeatureReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config: dict[str, Any] = read_json(folder / "config.json")
+        self.config = read_json_object(folder / "config.json")
         self.frame_rate_hz = float(self._number("frame_rate_hz"))
         self.dim = int(self._number("dim"))
         self._places = self._read_index(folder / "index.csv")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from artifacts.errors import InputError, run
-from artifacts.files import read_json, write_json
-from units.records import UnitSequence, read_units
+from artifacts.files import write_json
+from units.records import UnitSequence, read_units, read_vocabulary
 
 DOMINANT_SHARE = 0.5
 """A unit with more of the frames than this has taken over."""
@@ -83,11 +83,7 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=Path, required=True, help="config.json with num_units and frame_rate_hz")
     parser.add_argument("--output", type=Path, required=True, help="JSON")
     given = parser.parse_args()
-    config = read_json(given.vocabulary)
-    for key in ("num_units", "frame_rate_hz"):
-        if not isinstance(config.get(key), int | float):
-            raise InputError(f"{given.vocabulary}: {key}: found {config.get(key)!r}, expected a number")
-    num_units, frame_rate_hz = config["num_units"], config["frame_rate_hz"]
+    num_units, frame_rate_hz = read_vocabulary(given.vocabulary)
     corpora = {path.stem: health(path, num_units, frame_rate_hz) for path in given.units}
     for corpus, figures in corpora.items():
         for warning in warnings(figures, num_units):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from artifacts.errors import InputError, run
-from artifacts.files import read_json, write_json
+from artifacts.files import read_json_object, write_json
 from artifacts.provenance import provenance
 from corpora.annotations import SILENCE, Interval, frame_labels, read_intervals
 from corpora.manifest import Utterance, read_manifest
@@ -37,7 +37,7 @@ def read_phones(encoder: Path) -> list[str]:
         InputError: The folder's config.json is missing or of another family.
     """
     where = encoder / "config.json"
-    config = read_json(where)
+    config = read_json_object(where)
     phones = config.get("phones")
     if config.get("family") != "phones" or not isinstance(phones, list):
         raise InputError(f"{where}: family: found {config.get('family')!r}, expected 'phones' with its inventory")

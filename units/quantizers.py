@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import InputError
-from artifacts.files import atomic_folder, read_json, write_json
+from artifacts.files import atomic_folder, read_json_object, require_keys, write_json
 
 Kind = Literal["kmeans", "codebook"]
 TENSORS: dict[Kind, tuple[str, ...]] = {"kmeans": ("centroids",), "codebook": ("weight", "bias")}
@@ -53,13 +53,11 @@ def load_quantizer(folder: Path) -> Quantizer:
         InputError: A file is missing or damaged, or what it holds does not fit config.json.
     """
     where = folder / "config.json"
-    config = read_json(where)
-    kind = config.get("kind")
+    config = read_json_object(where)
+    kind: Any = config.get("kind")
     if kind not in get_args(Kind):
         raise InputError(f"{where}: kind: found {kind!r}, expected one of {', '.join(get_args(Kind))}")
-    for key, expected in TYPES.items():
-        if not isinstance(config.get(key), expected):
-            raise InputError(f"{where}: {key}: found {config.get(key)!r}, expected {expected.__name__}")
+    require_keys(config, TYPES, where)
     weights = folder / "quantizer.safetensors"
     try:
         tensors = load_file(weights)

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from artifacts.errors import InputError
-from artifacts.files import atomic_file, read_jsonl
+from artifacts.files import atomic_file, read_json_object, read_jsonl
 
 KEYS = ("fileid", "units", "durations")
 
@@ -37,6 +37,27 @@ class UnitSequence:
     def num_frames(self) -> int:
         """Number of frames of the utterance."""
         return sum(self.durations)
+
+
+class Vocabulary(NamedTuple):
+    """How many units there are, and how many frames a second they label."""
+
+    num_units: int
+    frame_rate_hz: float
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """The vocabulary from the config.json of a quantizer, or of the encoder ``phones``.
+
+    Raises:
+        InputError: A number is missing or not positive, or there is a fraction of a unit.
+    """
+    config = read_json_object(path)
+    for key, kinds, what in (("num_units", (int,), "whole number"), ("frame_rate_hz", (int, float), "number")):
+        found: Any = config.get(key)
+        if type(found) not in kinds or not found > 0:
+            raise InputError(f"{path}: {key}: found {found!r}, expected a positive {what}")
+    return Vocabulary(config["num_units"], float(config["frame_rate_hz"]))
 
 
 def run_length(frames: np.ndarray) -> tuple[list[int], list[int]]:

@@ -5,7 +5,6 @@ checked here, when the workflow is read; paths are left to the rules that read t
 and tables need no corpus.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,6 +13,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from artifacts.device import DeviceName
 from artifacts.errors import InputError
+from artifacts.files import read_json
 from artifacts.settings import Settings, parse_settings, read_yaml
 from corpora.settings import Corpus
 from slm.settings import Slm, SlmRecipe
@@ -30,16 +30,16 @@ FIGURES = (7, 11, 12, 13, 14)
 class Abx(Settings):
     """ABX discriminability of triphones, on features, codebook predictions and units."""
 
-    corpora: list[Name]
+    corpora: list[Name] = Field(min_length=1)
     """Annotated corpora it is measured on."""
-    conditions: list[Literal["within", "across"]] = ["within", "across"]
+    conditions: list[Literal["within", "across"]] = Field(["within", "across"], min_length=1)
     """Speaker conditions: A, B and X from one speaker, or X from another."""
 
 
 class Measured(Settings):
     """A metric measured on annotated corpora."""
 
-    corpora: list[Name]
+    corpora: list[Name] = Field(min_length=1)
     """Annotated corpora it is measured on."""
 
 
@@ -108,14 +108,19 @@ class Experiment(Settings):
             raise ValueError(
                 "experiment: found 'published', expected another name: that folder holds the paper's numbers"
             )
-        for key, names in self._corpus_references():
-            _expect(key, names, self.corpora)
+        for key, names, layouts in self._corpus_references():
+            suited = [name for name, corpus in self.corpora.items() if corpus.layout in layouts]
+            _expect(key, names, suited, f"the corpora of layout {' or '.join(layouts)}")
         for name, corpus in self.corpora.items():
             if corpus.layout != "synthetic" and corpus.source is not None:
                 sources = [other for other, c in self.corpora.items() if c.layout == "synthetic"]
-                _expect(f"corpora.{name}.source", [corpus.source], sources)
+                _expect(f"corpora.{name}.source", [corpus.source], sources, "the synthetic corpora")
         for name, encoder in self.encoders.items():
-            _expect(f"encoders.{name}.quantizers", encoder.quantizers, self.quantizers)
+            if (name == "phones") != (encoder.family == "phones"):
+                raise ValueError(
+                    f"encoders.{name}: found family {encoder.family}, expected phones to be of family phones"
+                )
+            _expect(f"encoders.{name}.quantizers", encoder.quantizers, self.quantizers, "the quantizers")
             for quantizer in encoder.quantizers:
                 if self.quantizers[quantizer].kind == "codebook" and not isinstance(encoder, SpidrEncoder):
                     raise ValueError(
@@ -123,35 +128,71 @@ class Experiment(Settings):
                         f"a {encoder.family} encoder has no codebook"
                     )
         if self.systems != "all":
-            _expect("systems", self.systems, self.all_systems)
+            _expect("systems", self.systems, self.all_systems, "the encoders' combinations")
         for key, names in self._annotated_references():
             _expect(
                 key,
                 names,
                 [name for name, c in self.corpora.items() if getattr(c, "annotations", None)],
-                "annotated corpora",
+                "the annotated corpora",
             )
-        _expect_numbers("tables", self.tables, TABLES)
-        _expect_numbers("figures", self.figures, FIGURES)
-        if self.language_systems and not self.slms:
-            raise ValueError("systems: found systems for language models, but slms is empty")
+        _expect("tables", self.tables, TABLES, "the paper's")
+        _expect("figures", self.figures, FIGURES, "the paper's")
+        for name, slm in self.slms.items():
+            if slm.validation in slm.train:
+                raise ValueError(f"slms.{name}.validation: found {slm.validation!r}, expected a corpus not trained on")
+        for key, entries in self._lists():
+            if len(set(entries)) < len(entries):
+                raise ValueError(f"{key}: found {entries}, expected each once")
+        self._results_have_scores()
         return self
 
-    def _corpus_references(self) -> list[tuple[str, list[str]]]:
-        """Every key that names corpora, and the names it gives."""
-        named: list[tuple[str, list[str]]] = []
+    def _lists(self) -> list[tuple[str, Sequence[object]]]:
+        """Every list whose entries become files or jobs."""
+        lists: list[tuple[str, Sequence[object]]] = [("tables", self.tables), ("figures", self.figures)]
+        lists += [(f"encoders.{name}.quantizers", encoder.quantizers) for name, encoder in self.encoders.items()]
+        for name, slm in self.slms.items():
+            lists += [(f"slms.{name}.train", slm.train), (f"slms.{name}.seeds", slm.seeds)]
+        for metric, wanted in self.evaluation:
+            if isinstance(wanted, Abx | Measured):
+                lists.append((f"evaluation.{metric}.corpora", wanted.corpora))
+        return lists
+
+    def _results_have_scores(self) -> None:
+        """Tables and figures want scores: better to hear it now than after the training."""
+        evaluation = self.evaluation
+        zeroshot = evaluation.swuggy or evaluation.sblimp or evaluation.tsc
+        if self.language_systems and not (self.slms and zeroshot):
+            raise ValueError("systems: found systems for language models, expected slms and one of swuggy, sblimp, tsc")
+        if not (evaluation.abx or evaluation.quality or evaluation.map):
+            raise ValueError("evaluation: expected at least one of abx, quality, map")
+        if self.all_systems and not (evaluation.abx or evaluation.quality):
+            raise ValueError("evaluation: found units, expected abx or quality to measure them")
+        if set(self.tables) & {1, 2} and not evaluation.abx:
+            raise ValueError("tables: found 1 or 2, expected evaluation.abx: it selects the layer")
+        wants_models = sorted(set(self.figures) & {12, 13, 14})
+        if wants_models and not self.language_systems:
+            raise ValueError(
+                f"figures: found {wants_models[0]}, expected systems with a language model to draw it from"
+            )
+
+    def _corpus_references(self) -> list[tuple[str, list[str], tuple[str, ...]]]:
+        """Every key that names corpora, the names it gives, and the layouts it can do with."""
+        speech = ("folder",)
+        named: list[tuple[str, list[str], tuple[str, ...]]] = []
         for name, encoder in self.encoders.items():
             if isinstance(encoder, SpidrEncoder) and encoder.recipe:
-                named.append((f"encoders.{name}.train", encoder.train))
-                named.append((f"encoders.{name}.validation", [encoder.validation] if encoder.validation else []))
+                named.append((f"encoders.{name}.train", encoder.train, speech))
+                named.append((f"encoders.{name}.validation", [encoder.validation or ""], speech))
         for name, quantizer in self.quantizers.items():
             if quantizer.kind == "kmeans":
-                named.append((f"quantizers.{name}.fit", [quantizer.fit]))
+                named.append((f"quantizers.{name}.fit", [quantizer.fit], speech))
         for name, slm in self.slms.items():
-            named += [(f"slms.{name}.train", slm.train), (f"slms.{name}.validation", [slm.validation])]
-        for metric, wanted in self.evaluation:
-            if isinstance(wanted, Zeroshot):
-                named.append((f"evaluation.{metric}.set", [wanted.set]))
+            named += [(f"slms.{name}.train", slm.train, speech), (f"slms.{name}.validation", [slm.validation], speech)]
+        for metric, layout in {"swuggy": "zerospeech2021", "sblimp": "zerospeech2021", "tsc": "twist"}.items():
+            wanted = getattr(self.evaluation, metric)
+            if wanted:
+                named.append((f"evaluation.{metric}.set", [wanted.set], (layout,)))
         return named
 
     def _annotated_references(self) -> list[tuple[str, list[str]]]:
@@ -182,6 +223,10 @@ class Experiment(Settings):
             for layer in encoder.layers:
                 for quantizer in encoder.quantizers:
                     system = f"{name}-L{layer:02d}-{quantizer}"
+                    if system in systems:
+                        raise ValueError(
+                            f"encoders: found two ways to {system}, expected names that tell systems apart"
+                        )
                     systems[system] = System(name=system, encoder=name, layer=layer, quantizer=quantizer)
         return systems
 
@@ -193,16 +238,10 @@ class Experiment(Settings):
         return [self.all_systems[name] for name in dict.fromkeys(self.systems)]
 
 
-def _expect(key: str, found: Sequence[str], known: Any, what: str = "") -> None:
+def _expect(key: str, found: Sequence[object], known: Any, what: str) -> None:
     for name in found:
         if name not in known:
-            raise ValueError(f"{key}: found {name!r}, expected one of {what or 'them'}: {', '.join(known) or 'none'}")
-
-
-def _expect_numbers(key: str, found: list[int], known: tuple[int, ...]) -> None:
-    for number in found:
-        if number not in known:
-            raise ValueError(f"{key}: found {number}, expected one of {', '.join(map(str, known))}")
+            raise ValueError(f"{key}: found {name!r}, expected one of {what}: {', '.join(map(str, known)) or 'none'}")
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -228,9 +267,9 @@ def read_experiment(path: Path) -> Experiment:
                         f"expected {first_codebook} to {recipe.model.num_layers}: the layers that have a codebook"
                     )
         if isinstance(encoder, HubertEncoder):
-            config = Path(encoder.source) / "config.json"
-            if config.is_file():
-                _check_layers(where, encoder.layers, json.loads(config.read_text())["num_hidden_layers"])
+            _check_layers_of_folder(where, encoder.layers, Path(encoder.source), "num_hidden_layers")
+        if isinstance(encoder, SpidrEncoder) and encoder.path:
+            _check_layers_of_folder(where, encoder.layers, Path(encoder.path), "num_layers")
     for slm in experiment.slms.values():
         read_recipe(SlmRecipe, path, slm.recipe)
     return experiment
@@ -240,6 +279,16 @@ def read_recipe[S: Settings](kind: type[S], experiment_file: Path, recipe: str) 
     """Read a training recipe that an experiment file names, relative to that file's folder."""
     path = experiment_file.parent / recipe
     return parse_settings(kind, read_yaml(path), str(path))
+
+
+def _check_layers_of_folder(where: str, layers: list[int], folder: Path, key: str) -> None:
+    """Check layers against an encoder's own configuration, where it lies on this machine."""
+    path = folder / "config.json"
+    if path.is_file():
+        config = read_json(path)
+        if not isinstance(config, dict) or not isinstance(config.get(key), int):
+            raise InputError(f"{path}: found no {key}, expected the configuration of an encoder")
+        _check_layers(where, layers, config[key])
 
 
 def _check_layers(where: str, layers: list[int], num_layers: int) -> None:

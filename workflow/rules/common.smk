@@ -38,9 +38,18 @@ def those(names, keep):
     return [name for name, value in names.items() if keep(value)]
 
 
-def settings_json(model):
-    """The resolved settings of one stage, as an entry point takes them."""
-    return model.model_dump_json()
+def settings_json(model, exclude=None):
+    """The resolved settings of one stage, as an entry point takes them, without keys that are other stages' matter."""
+    return model.model_dump_json(exclude=exclude)
+
+
+# Snakemake runs a job again when its parameters change, but not those that are made from its output's names. So these
+# functions take `output` for no other reason: neither a device nor a display name is cause to compute anything again.
+
+
+def device_of(wildcards, output):
+    """Where models run."""
+    return EXPERIMENT.device
 
 
 def encoder_of(wildcards):
@@ -55,7 +64,7 @@ def manifest(corpus):
     return f"{ROOT}/corpora/{corpus}/manifest.csv"
 
 
-def subject_of_layer(wildcards):
+def subject_of_layer(wildcards, output):
     """Whose features are scored."""
     encoder = EXPERIMENT.encoders[wildcards.encoder]
     return json.dumps(
@@ -78,7 +87,7 @@ def num_units(system):
     return read_recipe(Recipe, EXPERIMENT_FILE, encoder.recipe).model.codebook_size if encoder.recipe else None
 
 
-def subject_of_system(wildcards):
+def subject_of_system(wildcards, output):
     """Whose units, or whose language model, is scored."""
     system = EXPERIMENT.all_systems[wildcards.system]
     return json.dumps(
@@ -108,6 +117,14 @@ def encoder_config(wildcards):
     name = wildcards.encoder if hasattr(wildcards, "encoder") else EXPERIMENT.all_systems[wildcards.system].encoder
     made_elsewhere = getattr(EXPERIMENT.encoders[name], "path", None)
     return f"{made_elsewhere or f'{ROOT}/encoders/{name}'}/config.json"
+
+
+def encoder_files(wildcards):
+    """What an encoder is loaded from: its configuration, and its weights where it has them."""
+    config = encoder_config(wildcards)
+    name = wildcards.encoder if hasattr(wildcards, "encoder") else EXPERIMENT.all_systems[wildcards.system].encoder
+    has_weights = EXPERIMENT.encoders[name].family in ("spidr", "dinosr")
+    return [config, config.replace("config.json", "model.safetensors")] if has_weights else [config]
 
 
 def fitted_on(wildcards):

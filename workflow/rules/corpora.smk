@@ -42,7 +42,7 @@ rule prepare_corpus:
         mem_mb=2000,
         runtime=240,
     params:
-        settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
+        settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus], exclude={"annotations"}),
         folder=lambda wildcards, output: Path(output[0]).parent,
         source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),
     shell:

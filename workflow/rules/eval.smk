@@ -22,9 +22,10 @@ rule abx_features:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
         conditions=CONDITIONS,
+        device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --features {input.features} --item {input.item}"
+        "python -m eval.abx --device {params.device} --features {input.features} --item {input.item}"
         " --metric abx_continuous --distance angular --speaker {params.conditions} --dataset {wildcards.corpus}"
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
@@ -50,9 +51,10 @@ rule abx_predictions:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
         conditions=CONDITIONS,
+        device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --features {input.features} --item {input.item}"
+        "python -m eval.abx --device {params.device} --features {input.features} --item {input.item}"
         " --metric abx_codebook --distance kl_symmetric --speaker {params.conditions} --dataset {wildcards.corpus}"
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
@@ -79,9 +81,10 @@ rule abx_units:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
         conditions=CONDITIONS,
+        device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --units {input.units} --vocabulary {input.vocabulary} --item {input.item}"
+        "python -m eval.abx --device {params.device} --units {input.units} --vocabulary {input.vocabulary} --item {input.item}"
         " --metric abx_units --distance identical --speaker {params.conditions} --dataset {wildcards.corpus}"
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
@@ -160,8 +163,9 @@ rule swuggy:
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
+        seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.swuggy --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
+        "python -m eval.swuggy --seed {params.seed} --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
         " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
 
 
@@ -184,8 +188,9 @@ rule sblimp:
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
+        seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.sblimp --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
+        "python -m eval.sblimp --seed {params.seed} --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
         " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
 
 
@@ -208,8 +213,9 @@ rule tsc:
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
+        seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.tsc --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
+        "python -m eval.tsc --seed {params.seed} --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
         " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
 
 

@@ -36,12 +36,12 @@ rule train_slm:
         "../../envs/environment.yaml"
     resources:
         mem_mb=16000,
-        runtime=2880,
+        runtime=1440,
         gpu=1,
     params:
         settings=lambda wildcards: settings_json(read_recipe(SlmRecipe, EXPERIMENT_FILE, slm_of(wildcards).recipe)),
         seed=lambda wildcards: EXPERIMENT.seed + int(wildcards.seed),
-        device=EXPERIMENT.device,
+        device=device_of,
         folder=lambda wildcards, output: Path(output.summary).parent,
     shell:
         "python -m slm.train --settings {params.settings:q} --tokens {input.train} --validation-tokens {input.validation}"
@@ -65,7 +65,7 @@ rule score_slm:
         runtime=240,
         gpu=1,
     params:
-        device=EXPERIMENT.device,
+        device=device_of,
     shell:
         "python -m slm.score --model {input.model} --units {input.units} --device {params.device} --output {output}"
         " > {log} 2>&1"

@@ -20,13 +20,13 @@ rule pretrain:
         "../../envs/environment.yaml"
     resources:
         mem_mb=16000,
-        runtime=2880,
+        runtime=1440,
         gpu=1,
     params:
         settings=recipe_of,
         untrained=lambda wildcards: ("--untrained" if encoder_of(wildcards).untrained else ""),
         seed=EXPERIMENT.seed,
-        device=EXPERIMENT.device,
+        device=device_of,
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
         "python -m spidr.train --settings {params.settings:q} --train {input.train} --validation {input.validation}"

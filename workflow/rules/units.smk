@@ -16,7 +16,7 @@ rule describe_encoder:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=lambda wildcards: settings_json(encoder_of(wildcards)),
+        settings=lambda wildcards: settings_json(encoder_of(wildcards), exclude={"name", "layers", "quantizers"}),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m units.encoders --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
@@ -44,7 +44,7 @@ rule phone_inventory:
 
 rule extract:
     input:
-        encoder=encoder_config,
+        encoder=encoder_files,
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
     output:
         directory(f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}"),
@@ -59,8 +59,8 @@ rule extract:
         runtime=240,
         gpu=1,
     params:
-        encoder=lambda wildcards, input: Path(input.encoder).parent,
-        device=EXPERIMENT.device,
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
+        device=device_of,
     shell:
         "python -m units.extract --encoder {params.encoder} --layer {wildcards.layer} --manifest {input.manifest}"
         " --device {params.device} --output {output} > {log} 2>&1"
@@ -68,7 +68,7 @@ rule extract:
 
 rule predict:
     input:
-        encoder=encoder_config,
+        encoder=encoder_files,
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
     output:
         directory(f"{ROOT}/predictions/{{encoder}}/L{{layer}}/{{corpus}}"),
@@ -83,8 +83,8 @@ rule predict:
         runtime=240,
         gpu=1,
     params:
-        encoder=lambda wildcards, input: Path(input.encoder).parent,
-        device=EXPERIMENT.device,
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
+        device=device_of,
     shell:
         "python -m units.extract --predictions --encoder {params.encoder} --layer {wildcards.layer}"
         " --manifest {input.manifest} --device {params.device} --output {output} > {log} 2>&1"
@@ -118,7 +118,7 @@ rule kmeans:
 
 rule codebook:
     input:
-        encoder_config,
+        encoder=encoder_files,
     output:
         config=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/config.json",
         weights=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/quantizer.safetensors",
@@ -134,7 +134,7 @@ rule codebook:
         mem_mb=4000,
         runtime=10,
     params:
-        encoder=lambda wildcards, input: Path(input[0]).parent,
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
         "python -m units.codebook --encoder {params.encoder} --layer {wildcards.layer} --output {params.folder}"
@@ -143,7 +143,7 @@ rule codebook:
 
 rule tokenize_evaluation:
     input:
-        encoder=encoder_config,
+        encoder=encoder_files,
         quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
         manifests=[manifest(corpus) for corpus in TARGETS.evaluated(language=True)],
     output:
@@ -161,10 +161,10 @@ rule tokenize_evaluation:
         runtime=1440,
         gpu=1,
     params:
-        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
         quantizer=lambda wildcards, input: Path(input.quantizer).parent,
         layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
-        device=EXPERIMENT.device,
+        device=device_of,
     shell:
         "python -m units.tokenize --encoder {params.encoder} --layer {params.layer} --quantizer {params.quantizer}"
         " --manifest {input.manifests} --device {params.device} --output {output} > {log} 2>&1"
@@ -173,7 +173,7 @@ rule tokenize_evaluation:
 # Systems without a language model have units of fewer corpora.
 use rule tokenize_evaluation as tokenize_measured with:
     input:
-        encoder=encoder_config,
+        encoder=encoder_files,
         quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
         manifests=[manifest(corpus) for corpus in TARGETS.evaluated(language=False)],
     output:
@@ -189,7 +189,7 @@ use rule tokenize_evaluation as tokenize_measured with:
 # Apart from the above: a new evaluation set must not retrain a language model.
 use rule tokenize_evaluation as tokenize_training with:
     input:
-        encoder=encoder_config,
+        encoder=encoder_files,
         quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
         manifests=[manifest(corpus) for corpus in TARGETS.trained_on],
     output:
@@ -202,7 +202,7 @@ use rule tokenize_evaluation as tokenize_training with:
 
 rule tokenize_phones:
     input:
-        encoder=encoder_config,
+        encoder=encoder_files,
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
         intervals=f"{ROOT}/corpora/{{corpus}}/intervals.csv",
     output:
@@ -219,7 +219,7 @@ rule tokenize_phones:
         mem_mb=2000,
         runtime=60,
     params:
-        encoder=lambda wildcards, input: Path(input.encoder).parent,
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
     shell:
         "python -m units.phones tokenize --encoder {params.encoder} --intervals {input.intervals}"
         " --manifest {input.manifest} --output {output} > {log} 2>&1"
