@@ -58,7 +58,27 @@ def read_results(paths: Iterable[Path]) -> list[Result]:
         for line, row in read_csv(path, FIELDS):
             given = {field: row[field] for field in FIELDS if row[field]}
             results.append(parse_settings(Result, given, f"{path}, line {line}"))
-    return results
+    return _same_hours(results)
+
+
+def _same_hours(results: Sequence[Result]) -> list[Result]:
+    """The results with one number of hours for one corpus.
+
+    Hours are counted in frames, and frames of 10 ms and of 20 ms end at different places: what two systems make of the
+    same speech differs by a fraction of a percent. The largest stands for all.
+    """
+    named: dict[tuple[str | None, str | None], list[float]] = {}
+    for result in results:
+        if result.hours is not None:
+            named.setdefault((result.slm, result.corpus), []).append(result.hours)
+
+    def hours(result: Result) -> float | None:
+        if result.hours is None:
+            return None
+        alike = [h for h in named[result.slm, result.corpus] if abs(h - result.hours) <= 0.02 * result.hours]
+        return max(alike)
+
+    return [result.model_copy(update={"hours": hours(result)}) for result in results]
 
 
 def standard(results: Iterable[Result]) -> list[Result]:

@@ -212,3 +212,10 @@ def test_a_bad_number_in_the_scores_is_named_by_line_and_column(tmp_path: Path) 
     write_csv(tmp_path / "scores.csv", FIELDS, rows)
     with pytest.raises(InputError, match=r"scores.csv, line 3: value: found \"high\""):
         read_results([tmp_path / "scores.csv"])
+
+
+def test_one_corpus_has_one_number_of_hours_whatever_the_frame_rate(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    rows = [result("tsc", 0.7, slm="opt", corpus="c", hours=hours, quantizer="k") for hours in (0.7796, 0.7811, 7.8)]
+    write_csv(path, FIELDS, ({field: getattr(row, field) for field in FIELDS} for row in rows))
+    assert [row.hours for row in read_results([path])] == [0.7811, 0.7811, 7.8]
