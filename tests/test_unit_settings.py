@@ -56,5 +56,5 @@ def test_a_wrong_key_is_named(encoder: dict[str, Any], message: str) -> None:
 
 
 def test_a_kmeans_needs_units_and_a_corpus() -> None:
-    with pytest.raises(InputError, match=r"quantizers\.k\.kmeans\.fit: missing"):
+    with pytest.raises(InputError, match=r"quantizers\.k\.fit: missing"):
         parse_settings(File, {"quantizers": {"k": {"kind": "kmeans", "num_units": 50}}}, "e.yaml")
