@@ -31,7 +31,7 @@ def test_the_recorded_experiment_runs_and_its_scores_make_sense(recorded: Path, 
         mfcc, untrained, trained = (
             best("abx_continuous", encoder, condition) for encoder in ("mfcc", "spidr-untrained", "spidr")
         )
-        assert mfcc < untrained < CHANCE
-        assert trained < untrained
+        assert abs(untrained - CHANCE) < 0.1
+        assert mfcc < trained < untrained - 0.05
     assert best("pnmi", "spidr-untrained") < best("pnmi", "mfcc")
     assert best("map_words", "spidr-untrained") < best("map_words", "mfcc")
