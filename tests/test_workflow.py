@@ -4,7 +4,9 @@ import csv
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -85,15 +87,38 @@ def test_nothing_is_left_to_do_after_a_finished_run(tiny: Path) -> None:
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
+def changed_experiment(tmp_path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of the tiny experiment file after `change`."""
+    experiment = yaml.safe_load(TINY.read_text())
+    change(experiment)
+    for named in (*experiment["encoders"].values(), *experiment["slms"].values()):
+        if "recipe" in named:
+            named["recipe"] = str(TINY.parent / named["recipe"])
+    path = tmp_path / "tiny.yaml"
+    path.write_text(yaml.safe_dump(experiment, sort_keys=False))
+    return path
+
+
+def test_another_device_is_no_reason_to_run_again(tiny: Path, tmp_path: Path) -> None:
+    other = changed_experiment(tmp_path, lambda experiment: experiment.update(device="auto"))
+    assert "Nothing to be done" in (done := snakemake(tiny, "-n", "all", experiment=other)).stdout + done.stderr
+
+
+def test_a_display_name_or_an_annotation_retrains_nothing(tiny: Path, tmp_path: Path) -> None:
+    def change(experiment: dict[str, Any]) -> None:
+        experiment["encoders"]["mfcc"]["name"] = "Cepstra"
+        experiment["corpora"]["valid"]["annotations"] = "annotations/dev.csv"
+
+    outputs = planned(snakemake(tiny, "-n", "all", experiment=changed_experiment(tmp_path, change)).stdout)
+    assert "results/tiny/scores/mfcc/L01/map_words.dev.strict.json" in outputs
+    assert not [
+        path for path in outputs if re.search(r"/(manifest\.csv|encoders/(?!phones)|features|quantizers)", path)
+    ]
+
+
 def test_adding_a_layer_runs_only_what_depends_on_it(tiny: Path, tmp_path: Path) -> None:
     run = copy_of(tiny, tmp_path)
-    experiment = yaml.safe_load(TINY.read_text())
-    experiment["encoders"]["dinosr"]["layers"] = [2, 4]
-    for recipe_of in (*experiment["encoders"].values(), *experiment["slms"].values()):
-        if "recipe" in recipe_of:
-            recipe_of["recipe"] = str(TINY.parent / recipe_of["recipe"])
-    changed = tmp_path / "tiny.yaml"
-    changed.write_text(yaml.safe_dump(experiment))
+    changed = changed_experiment(tmp_path, lambda experiment: experiment["encoders"]["dinosr"].update(layers=[2, 4]))
     outputs = planned(snakemake(run, "-n", "all", experiment=changed).stdout)
     assert outputs
     for path in outputs:

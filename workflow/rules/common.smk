@@ -43,12 +43,8 @@ def settings_json(model, exclude=None):
     return model.model_dump_json(exclude=exclude)
 
 
-# Snakemake runs a job again when its parameters change, but not those that are made from its output's names. So these
-# functions take `output` for no other reason: neither a device nor a display name is cause to compute anything again.
-
-
 def device_of(wildcards, output):
-    """Where models run."""
+    """Where models run. Parameters made from the output's names do not make snakemake run a job again: a device is none."""
     return EXPERIMENT.device
 
 
@@ -64,7 +60,7 @@ def manifest(corpus):
     return f"{ROOT}/corpora/{corpus}/manifest.csv"
 
 
-def subject_of_layer(wildcards, output):
+def subject_of_layer(wildcards):
     """Whose features are scored."""
     encoder = EXPERIMENT.encoders[wildcards.encoder]
     return json.dumps(
@@ -87,7 +83,7 @@ def num_units(system):
     return read_recipe(Recipe, EXPERIMENT_FILE, encoder.recipe).model.codebook_size if encoder.recipe else None
 
 
-def subject_of_system(wildcards, output):
+def subject_of_system(wildcards):
     """Whose units, or whose language model, is scored."""
     system = EXPERIMENT.all_systems[wildcards.system]
     return json.dumps(

@@ -22,6 +22,7 @@ rule pretrain:
         mem_mb=16000,
         runtime=1440,
         gpu=1,
+        cpus_per_task=8,  # audio is read and cropped ahead of the GPU
     params:
         settings=recipe_of,
         untrained=lambda wildcards: ("--untrained" if encoder_of(wildcards).untrained else ""),
