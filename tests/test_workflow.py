@@ -141,3 +141,24 @@ def test_the_report_needs_no_network(tiny: Path) -> None:
     page = (tiny / "results/tiny/report.html").read_text()
     assert page.count("data:image/png;base64,") == 5
     assert not re.search(r"""(?:src|href)=["']https?:""", page)
+
+
+def test_a_hubert_is_described_once_whatever_its_layers(tmp_path: Path) -> None:
+    folder = tmp_path / "hubert"
+    folder.mkdir()
+    config = {"model_type": "hubert", "num_hidden_layers": 2, "conv_stride": [5, 2, 2, 2, 2, 2, 2]}
+    (folder / "config.json").write_text(json.dumps(config))
+
+    def with_layers(layers: list[int]) -> Path:
+        hubert = {"family": "hubert", "source": str(folder), "standardize": False, "layers": layers}
+        return changed_experiment(tmp_path, lambda experiment: experiment["encoders"].update(hubert=hubert))
+
+    target = "results/tiny/encoders/hubert/config.json"
+    done = snakemake(tmp_path, target, experiment=with_layers([1]))
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / target).read_text())["num_layers"] == 2
+    again = snakemake(tmp_path, "-n", target, experiment=with_layers([1, 2]))
+    assert "Nothing to be done" in again.stdout + again.stderr
+    beyond = snakemake(tmp_path, "-n", target, experiment=with_layers([3]))
+    assert beyond.returncode == 2
+    assert "encoders.hubert.layers: found 3, expected 0 to 2" in beyond.stderr

@@ -16,7 +16,9 @@ rule describe_encoder:
         mem_mb=1000,
         runtime=10,
     params:
-        settings=lambda wildcards: settings_json(encoder_of(wildcards), exclude={"name", "layers", "quantizers"}),
+        # Only this is cause to run again (see device_of): another layer is not.
+        decisive=lambda wildcards: settings_json(encoder_of(wildcards), exclude={"name", "layers", "quantizers"}),
+        settings=lambda wildcards, output: settings_json(encoder_of(wildcards)),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m units.encoders --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
