@@ -119,6 +119,6 @@ class Slm(Settings):
     train: list[str] = Field(min_length=1)
     """Corpora it is trained on."""
     validation: str
-    """Corpus whose loss selects the checkpoint; it shares no speaker with the training corpora."""
+    """Corpus whose loss selects the checkpoint: one that shares no speaker with the training corpora (not checked)."""
     seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
     """One model is trained for each; added to the experiment's seed."""

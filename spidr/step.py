@@ -1,4 +1,4 @@
-"""One training step. Nothing here waits for the device; the benchmark runs this very step."""
+"""One training step. Nothing here waits for the device."""
 
 import torch
 from torch import Tensor
