@@ -29,8 +29,13 @@ def convolve(signal: Tensor, conv: nn.Conv1d) -> Tensor:
     """`conv` on a signal of (batch, time, channels), which stays so in memory.
 
     Layer norms and projections want the channels innermost. As a two-dimensional convolution in
-    ``channels_last`` layout nothing is transposed, which halves the extractor's time on a CPU.
+    ``channels_last`` layout nothing is transposed, which halves the extractor's time on a CPU. Of a
+    waveform, which has one channel, the convolution is a product of its windows with the kernels:
+    for lengths seen for the first time, as all are in extraction, oneDNN needs twenty times as long.
     """
+    if conv.in_channels == 1 and conv.bias is None and conv.padding == (0,):
+        windows = signal.squeeze(-1).unfold(-1, *conv.kernel_size, *conv.stride)  # (batch, frames, kernel), a view
+        return windows @ conv.weight.squeeze(1).T
     image = signal.transpose(1, 2).unsqueeze(2)  # (batch, channels, 1, time), a view
     stride, padding = (1, *conv.stride), (0, *conv.padding)
     weight = conv.weight.unsqueeze(2)
