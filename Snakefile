@@ -27,6 +27,7 @@ localrules:
     collect,
     draw_tables,
     draw_figures,
+    draw_alignment,
     report,
     compare,
 
@@ -38,6 +39,7 @@ rule all:
         f"{ROOT}/report.html",
         TARGETS.tables(),
         TARGETS.figures(),
+        TARGETS.alignment(),
         TARGETS.health(),
 
 
@@ -54,3 +56,4 @@ rule tables:
 rule figures:
     input:
         TARGETS.figures(),
+        TARGETS.alignment(),

@@ -16,6 +16,7 @@ from artifacts.files import atomic_file, read_csv
 from eval.metrics import METRICS, metric
 from eval.scores import read_scores
 from eval.statistics import paired_difference
+from eval.wording import listed
 
 SIGNIFICANCE = 0.05
 SEED = 0
@@ -174,15 +175,11 @@ def verdict(a: str, b: str, winners: Mapping[str, str | None]) -> str:
     if not winners:
         return f"Nothing could be tested: {a} and {b} share no metric over the same items."
     won = {name: [label for label, winner in winners.items() if winner == name] for name in (a, b)}
-    parts = [f"**{name}** is better on {_listed(labels)}" for name, labels in won.items() if labels]
+    parts = [f"**{name}** is better on {listed(labels)}" for name, labels in won.items() if labels]
     if undecided := [label for label, winner in winners.items() if winner is None]:
-        parts.append(f"no difference is shown on {_listed(undecided)}")
+        parts.append(f"no difference is shown on {listed(undecided)}")
     sentence = "; ".join(parts)
     return sentence[0].upper() + sentence[1:] + "."
-
-
-def _listed(labels: Sequence[str]) -> str:
-    return " and ".join(part for part in (", ".join(labels[:-1]), labels[-1]) if part)
 
 
 HEADINGS = ("metric", "{a}", "{b}", "difference", "95% interval", "n", "p", "p, adjusted", "better")

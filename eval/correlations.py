@@ -44,7 +44,7 @@ def draw_correlations(results: Sequence[Result], proxies: Sequence[str], targets
     """
     look = looks(results)
     found = [[proxy_points(results, proxy, target) for target in targets] for proxy in proxies]
-    lines = max(len(_correlations(points)) for row in found for points in row)
+    lines = max(len(correlate(points)) for row in found for points in row)
     height = len(proxies) * (ROW_HEIGHT_IN + lines * LINE_HEIGHT_PT / 72) + 0.3
     figure, panels = new_figure(len(proxies), len(targets), height)
     for proxy, axes_row, points_row in zip(proxies, panels, found, strict=True):
@@ -92,7 +92,7 @@ def _belongs(result: Result, proxy: str, series: Series, system: Result) -> bool
     return result.metric == proxy and all(getattr(result, field) == getattr(system, field) for field in same)
 
 
-def _correlations(points: Points) -> list[tuple[Series | None, Correlation]]:
+def correlate(points: Points) -> list[tuple[Series | None, Correlation]]:
     """Pearson's r over all points, under None, and over the layers of each series, where it is defined."""
     clouds: dict[Series | None, list[tuple[float, float]]] = {
         None: [point for layers in points.values() for point in layers.values()],
@@ -119,9 +119,9 @@ def _draw_points(axes: "Axes", proxy: str, target: str, points: Points, look: di
                 axes.text(x, y, str(layer), fontsize=6, color=colour, zorder=4, **place)
     draw_levels(axes, [level for level in chance_level(METRICS[target]) if is_near(axes, level.value, REACH)])
     axes.margins(0.1)
-    correlations = _correlations(points)
-    axes.set_title(" ", pad=max(0, len(correlations) * LINE_HEIGHT_PT - 4))  # makes room
-    for line, (whose, correlation) in enumerate(reversed(correlations)):
+    found = correlate(points)
+    axes.set_title(" ", pad=max(0, len(found) * LINE_HEIGHT_PT - 4))  # makes room
+    for line, (whose, correlation) in enumerate(reversed(found)):
         _write_correlation(axes, 5 + line * LINE_HEIGHT_PT, correlation, look[whose] if whose else None)
 
 

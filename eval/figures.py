@@ -95,7 +95,7 @@ def main() -> None:
     from eval.style import save_figure
 
     for number in arguments.figure:
-        save_figure(draw(number, results), number, arguments.output)
+        save_figure(draw(number, results), arguments.output / f"figure_{number:02d}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""The report: one HTML page that needs nothing beside it, with tables, figures, units and provenance.
+"""The report: one HTML page that needs nothing beside it: a short story, then tables, figures, units and provenance.
 
-python -m eval.report --experiment demo --scores results/demo/scores.csv --tables results/demo/tables
-    --figures results/demo/figures --health results/demo/units/*/health.json --output results/demo/report.html
+python -m eval.report --experiment demo --scores results/demo/scores.csv --score-folder results/demo/scores
+    --tables results/demo/tables --figures results/demo/figures --alignment results/demo/figures/alignment.png
+    --manifests results/demo/corpora/*/manifest.csv --encoders spidr=results/demo/encoders/spidr
+    --trainings results/demo/slm/*/*/seed*/summary.json --health results/demo/units/*/health.json
+    --config config/demo.yaml --output results/demo/report.html
 """
 
 import argparse
@@ -13,14 +16,19 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError, run
-from artifacts.files import atomic_file, read_json
+from artifacts.files import atomic_file, read_json, read_json_object, require_keys
 from artifacts.provenance import git_commit, versions
 from artifacts.settings import read_yaml
+from eval.account import account, certainty, device_text
+from eval.evidence import Files, score_files
 from eval.figures import FIGURES
+from eval.materials import Materials, read_encoder, read_language_model, read_speech
 from eval.rendering import MEAN_INTERVALS, interval_text, value_text
 from eval.results import read_results
 from eval.scores import FIELDS
+from eval.story import tell
 from eval.tables import TABLES
+from eval.wording import time_text
 
 TEMPLATES = Path(__file__).parent.parent / "workflow" / "report"
 HEALTH_FIGURES = (
@@ -44,6 +52,26 @@ def read_health(path: Path) -> dict[str, Any]:
     return {"name": path.parent.name, **health}
 
 
+def read_alignment(png: Path) -> dict[str, Any]:
+    """The alignment figure: what it shows, from the JSON beside it, and the picture.
+
+    Raises:
+        InputError: The figure or its JSON is absent, or says too little.
+    """
+    about = png.with_suffix(".json")
+    shown = read_json_object(about)
+    kinds = {"corpus": str, "fileid": str, "speaker": str, "duration_s": float, "words": list, "num_phones": int}
+    require_keys(shown, {**kinds, "systems": list}, about)
+    if not png.is_file():
+        raise InputError(f"{png}: no such file")
+    return {**shown, "png": picture(png)}
+
+
+def picture(path: Path) -> str:
+    """A picture as text that a page can hold."""
+    return base64.b64encode(path.read_bytes()).decode("ascii")
+
+
 def numbered(folder: Path, stem: str, extension: str) -> dict[int, Path]:
     """Files ``<stem>_<number>.<extension>`` of a folder by number, in order."""
     found = {}
@@ -61,6 +89,9 @@ def render_report(
     figures: Path,
     health: Sequence[Path],
     config: Path | None,
+    materials: Materials | None = None,
+    files: Files | None = None,
+    alignment: Path | None = None,
 ) -> str:
     """The page as text.
 
@@ -70,10 +101,15 @@ def render_report(
         figures: Folder of the figures, drawn already.
         health: health.json of each system, in the folder of its name.
         config: The experiment file, to be quoted.
+        materials: What the experiment was made of; without it there is no story.
+        files: Score files, with the tables of their items beside them; without them comparisons are not paired.
+        alignment: PNG of the alignment figure, its JSON beside it.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     results = read_results(scores)
+    made_of = materials or Materials()
+    reports = [read_health(path) for path in health]
     provenance = {
         "commit": git_commit() or "not in git",
         "Python": platform.python_version(),
@@ -82,9 +118,15 @@ def render_report(
     }
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.globals.update(value_text=value_text, interval_text=interval_text)
+    environment.filters.update(time=time_text, device=device_text)
     return environment.get_template("report.html.j2").render(
         experiment=experiment,
-        models=list(dict.fromkeys(result.model for result in results)),
+        models={result.encoder: result.model for result in results},
+        account=account(results, made_of),
+        materials=made_of,
+        chapters=tell(results, made_of, reports, files or {}),
+        certainty=certainty(results, made_of),
+        alignment=None if alignment is None else read_alignment(alignment),
         results=[result.model_dump() for result in results],
         fields=FIELDS,
         tables=[TABLES[number](results) for number in numbered(tables, "table", "csv") if number in TABLES],
@@ -93,15 +135,27 @@ def render_report(
             {
                 "number": number,
                 "caption": FIGURES[number].caption,
-                "png": base64.b64encode(path.read_bytes()).decode("ascii"),
+                "png": picture(path),
             }
             for number, path in numbered(figures, "figure", "png").items()
             if number in FIGURES
         ],
-        health=[read_health(path) for path in health],
+        health=reports,
         provenance=provenance,
         config=None if config is None else config.read_text(encoding="utf-8"),
     )
+
+
+def named_folder(text: str) -> tuple[str, Path]:
+    """A name and a folder from ``name=folder``.
+
+    Raises:
+        InputError: There is no ``=``.
+    """
+    name, separator, folder = text.partition("=")
+    if not (name and separator and folder):
+        raise InputError(f"--encoders: found {text!r}, expected name=folder")
+    return name, Path(folder)
 
 
 def main() -> None:
@@ -109,12 +163,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--experiment", required=True, help="its name, the title of the page")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores.csv")
+    parser.add_argument("--score-folder", type=Path, help="folder of the score files, for paired comparisons")
     parser.add_argument("--tables", type=Path, required=True, help="folder of the tables")
     parser.add_argument("--figures", type=Path, required=True, help="folder of the figures")
+    parser.add_argument("--alignment", type=Path, help="PNG of the alignment figure")
+    parser.add_argument("--manifests", type=Path, nargs="*", default=[], help="corpora/<corpus>/manifest.csv of each")
+    parser.add_argument("--encoders", nargs="*", default=[], metavar="NAME=FOLDER", help="encoders, in their order")
+    parser.add_argument("--trainings", type=Path, nargs="*", default=[], help="summary.json of each language model")
     parser.add_argument("--health", type=Path, nargs="*", default=[], help="units/<system>/health.json of each system")
     parser.add_argument("--config", type=Path, help="the experiment file, quoted under provenance")
     parser.add_argument("--output", type=Path, required=True, help="HTML page")
     given = parser.parse_args()
+    experiment = read_yaml(given.config) if given.config else {}
+    if not isinstance(experiment, dict):
+        raise InputError(f"{given.config}: found {str(experiment)[:40]!r}, expected an experiment")
+    materials = Materials(
+        speech=[read_speech(path, experiment) for path in given.manifests],
+        encoders=[read_encoder(*named_folder(text)) for text in given.encoders],
+        language_models=[read_language_model(path) for path in given.trainings],
+    )
     page = render_report(
         given.experiment,
         given.scores,
@@ -122,6 +189,9 @@ def main() -> None:
         figures=given.figures,
         health=given.health,
         config=given.config,
+        materials=materials,
+        files=score_files(given.score_folder) if given.score_folder else {},
+        alignment=given.alignment,
     )
     with atomic_file(given.output) as temporary:
         temporary.write_text(page, encoding="utf-8")

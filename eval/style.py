@@ -132,15 +132,19 @@ def looks(results: Sequence[Result]) -> dict[Series, Look]:
     }
 
 
-def new_figure(rows: int, columns: int, height_in: float) -> tuple["Figure", list[list["Axes"]]]:
-    """A figure as wide as the text, and its panels by row and column."""
+def new_figure(rows: int, columns: int, height_in: float, **shape: Any) -> tuple["Figure", list[list["Axes"]]]:
+    """A figure as wide as the text, and its panels by row and column.
+
+    Args:
+        shape: What else ``Figure.subplots`` takes: ``height_ratios``, ``sharex``.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcdefaults()
     matplotlib.rcParams.update(STYLE)
     figure = Figure(figsize=(TEXT_WIDTH_IN, height_in), layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(rows, columns, squeeze=False, **shape)
     return figure, [list(row) for row in panels]
 
 
@@ -225,11 +229,11 @@ def say_no_scores(axes: "Axes") -> None:
     axes.set(xticks=[], yticks=[])
 
 
-def save_figure(figure: "Figure", number: int, folder: Path) -> None:
-    """Write ``figure_<number>`` as PDF and PNG: the same figure is the same bytes."""
+def save_figure(figure: "Figure", stem: Path) -> None:
+    """Write a figure as PDF and PNG, ``stem`` with each extension: the same figure is the same bytes."""
     metadata: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # laid out once for both
     for extension in ("pdf", "png"):
-        with atomic_file(folder / f"figure_{number:02d}.{extension}") as temporary:
+        with atomic_file(stem.with_suffix(f".{extension}")) as temporary:
             figure.savefig(temporary, format=extension, metadata=metadata[extension])

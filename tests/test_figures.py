@@ -52,7 +52,7 @@ REFERENCES = [
 
 @pytest.mark.parametrize("number", FIGURES)
 def test_every_figure_is_drawn_as_pdf_and_png(number: int, tmp_path: Path) -> None:
-    save_figure(draw(number, experiment(4) + REFERENCES), number, tmp_path)
+    save_figure(draw(number, experiment(4) + REFERENCES), tmp_path / f"figure_{number:02d}")
     assert (tmp_path / f"figure_{number:02d}.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / f"figure_{number:02d}.png").read_bytes().startswith(PNG_SIGNATURE)
 
@@ -60,7 +60,7 @@ def test_every_figure_is_drawn_as_pdf_and_png(number: int, tmp_path: Path) -> No
 @pytest.mark.parametrize("number", [11, 13])
 def test_a_figure_is_the_same_bytes_twice(number: int, tmp_path: Path) -> None:
     for folder in ("a", "b"):
-        save_figure(draw(number, experiment(3)), number, tmp_path / folder)
+        save_figure(draw(number, experiment(3)), tmp_path / folder / f"figure_{number}")
     for extension in ("pdf", "png"):
         one, two = (tmp_path / folder / f"figure_{number}.{extension}" for folder in ("a", "b"))
         assert one.read_bytes() == two.read_bytes()

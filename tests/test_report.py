@@ -5,13 +5,15 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from artifacts.errors import InputError
 from artifacts.files import write_csv, write_json
 from eval.figures import FIGURES
-from eval.report import read_health, render_report
+from eval.materials import Materials, read_encoder
+from eval.report import named_folder, read_health, render_report
 from eval.scores import FIELDS
 
 FIGURES_OF_UNITS = {
@@ -41,7 +43,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def page(results: Path) -> str:
+def page(results: Path, **more: Any) -> str:
     return render_report(
         "tiny",
         [results / "scores.csv"],
@@ -49,6 +51,7 @@ def page(results: Path) -> str:
         figures=results / "figures",
         health=sorted(results.glob("units/*/health.json")),
         config=results / "tiny.yaml",
+        **more,
     )
 
 
@@ -109,3 +112,54 @@ def test_the_entry_point_names_an_absent_file_and_exits_with_2(results: Path) ->
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "error: absent.csv: no such file\n"
+
+
+def materials(results: Path) -> Materials:
+    write_json(results / "encoders" / "spidr" / "config.json", {"family": "spidr"})
+    return Materials(encoders=[read_encoder("spidr", results / "encoders" / "spidr")])
+
+
+def test_the_story_comes_before_the_tables_and_what_it_rests_on_after_the_figures(results: Path) -> None:
+    text = page(results, materials=materials(results))
+    parts = ["In short", "The speech, the encoders", 'id="learned"', 'id="tables"', 'id="figures"', 'id="certainty"']
+    places = [text.index(part) for part in [*parts, 'id="units"', 'id="scores"', 'id="provenance"']]
+    assert places == sorted(places)
+    assert "SpidR &lt;1&gt; tells phones apart." in text
+
+
+def test_without_encoders_there_is_no_story_and_without_a_figure_no_chapter_for_it(results: Path) -> None:
+    text = page(results)
+    assert "What was learned" not in text
+    assert "What units are" not in text
+
+
+def aligned(results: Path, **changed: Any) -> Path:
+    (results / "figures" / "alignment.png").write_bytes(b"another picture")
+    shown = {"corpus": "dev", "fileid": "s1-7", "speaker": "s1", "duration_s": 2.5, "words": ["a"], "num_phones": 12}
+    systems = [{"name": name, "num_units": number} for name, number in (("A", 40), ("B", 50), ("C", 60))]
+    write_json(results / "figures" / "alignment.json", shown | {"systems": systems} | changed)
+    return results / "figures" / "alignment.png"
+
+
+def test_the_alignment_figure_has_a_caption_that_counts(results: Path) -> None:
+    text = " ".join(page(results, alignment=aligned(results)).split())
+    assert "YW5vdGhlciBwaWN0dXJl" in text
+    assert "(s1-7 of dev)" in text
+    assert "its 12 phones and 1 words" not in text
+    assert "The 12 phones become 40 units of A, 50 units of B and 60 units of C." in text
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+
+
+def test_an_alignment_that_says_too_little_is_named(results: Path) -> None:
+    with pytest.raises(InputError, match=r"alignment.json: fileid: found 7, expected str"):
+        page(results, alignment=aligned(results, fileid=7))
+    with pytest.raises(InputError, match=r"absent.json: no such file"):
+        page(results, alignment=results / "absent.png")
+
+
+def test_an_encoder_without_a_folder_is_wrong(results: Path) -> None:
+    assert named_folder("spidr=a/b=c") == ("spidr", Path("a/b=c"))
+    with pytest.raises(InputError, match="--encoders: found 'spidr', expected name=folder"):
+        named_folder("spidr")

@@ -52,6 +52,7 @@ def test_every_artifact_lies_where_the_design_says(tiny: Path) -> None:
         *("likelihoods/phones/opt-tiny/seed0/lexical.csv", "scores.csv", "report.html"),
         *(f"tables/table_{n}.{kind}" for n in (1, 2) for kind in ("csv", "md", "tex")),
         *(f"figures/figure_{n:02d}.{kind}" for n in (7, 11, 12, 13, 14) for kind in ("pdf", "png")),
+        *(f"figures/alignment.{kind}" for kind in ("pdf", "png", "json")),
     ):
         assert (root / path).is_file(), path
 
@@ -139,8 +140,29 @@ def test_a_comparison_runs_only_what_is_missing(tiny: Path, tmp_path: Path) -> N
 
 def test_the_report_needs_no_network(tiny: Path) -> None:
     page = (tiny / "results/tiny/report.html").read_text()
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 6
     assert not re.search(r"""(?:src|href)=["']https?:""", page)
+
+
+def test_the_report_tells_what_was_run_and_what_was_learned(tiny: Path) -> None:
+    page = (tiny / "results/tiny/report.html").read_text()
+    assert "SpidR and DinoSR were trained without labels on" in page
+    assert "by 4 speakers (dev), whom no training heard." in page
+    assert "Training is what taught SpidR: the same network untrained does worse." in page
+    trained = json.loads((tiny / "results/tiny/encoders/spidr/training/summary.json").read_text())
+    assert f'<td class="number">{trained["steps"]}</td>' in page
+
+
+def test_an_experiment_of_features_alone_draws_no_alignment(tiny: Path, tmp_path: Path) -> None:
+    def change(experiment: dict[str, Any]) -> None:
+        experiment["encoders"] = {"mfcc": {"family": "mfcc"}}
+        experiment.update(quantizers={}, slms={}, systems=[], tables=[1], figures=[7])
+        experiment["evaluation"] = {"abx": experiment["evaluation"]["abx"]}
+
+    run = copy_of(tiny, tmp_path)
+    done = snakemake(run, "-n", "all", experiment=changed_experiment(tmp_path, change))
+    assert done.returncode == 0, done.stderr
+    assert not [path for path in planned(done.stdout) if "alignment" in path]
 
 
 def test_a_hubert_is_described_once_whatever_its_layers(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 """Names of everything an experiment makes: the one place that spells paths under ``results/``."""
 
+from units.settings import SpidrEncoder
 from workflow.experiment import Experiment, System
 
+MOST_ALIGNED = 6
 QUALITY_METRICS = (
     *("pnmi", "phone_purity", "cluster_purity", "codebook_perplexity", "active_units"),
     *("bitrate", "entropy_bitrate", "units_per_second"),
@@ -104,6 +106,57 @@ class Targets:
         if system in self.experiment.language_systems:
             return self.trained_on + self.evaluated(language=True)
         return self.evaluated(language=False)
+
+    def used_corpora(self) -> list[str]:
+        """Corpora that a job of the experiment reads speech of."""
+        experiment = self.experiment
+        used: list[str | None] = []
+        for encoder in experiment.encoders.values():
+            if isinstance(encoder, SpidrEncoder):
+                used += [*encoder.train, encoder.validation]
+        quantizers = {name for encoder in experiment.encoders.values() for name in encoder.quantizers}
+        used += [q.fit for name, q in experiment.quantizers.items() if name in quantizers and q.kind == "kmeans"]
+        used += self.trained_on + self.evaluation_sets if experiment.language_systems else []
+        wanted = (experiment.evaluation.abx, experiment.evaluation.quality, experiment.evaluation.map)
+        used += [corpus for measured in wanted if measured for corpus in measured.corpora]
+        return [corpus for corpus in experiment.corpora if corpus in used]
+
+    def encoder_folders(self) -> dict[str, str]:
+        """Where each encoder lies: under results/, or where the experiment says it was made."""
+        return {
+            name: getattr(encoder, "path", None) or f"{self.root}/encoders/{name}"
+            for name, encoder in self.experiment.encoders.items()
+        }
+
+    def trainings(self) -> list[str]:
+        """The summary of every training of a language model."""
+        return [
+            f"{self.root}/slm/{system.name}/{name}/seed{seed}/summary.json"
+            for system in self.experiment.language_systems
+            for name, slm in self.experiment.slms.items()
+            for seed in slm.seeds
+        ]
+
+    def aligned_corpus(self) -> str | None:
+        """The corpus that the alignment figure takes an utterance from: the first that units are measured on."""
+        return next(iter(self.evaluated(language=False)), None)
+
+    def aligned_systems(self) -> list[System]:
+        """Systems that the alignment figure shows, at most six: those with a language model, where there are any.
+
+        Of more than six, the first of each encoder, then the second of each, and so on.
+        """
+        spoken = [s for s in self.experiment.language_systems if s.quantizer]
+        systems = spoken or [s for s in self.experiment.all_systems.values() if s.quantizer]
+        turns = {s.name: [t.name for t in systems if t.encoder == s.encoder].index(s.name) for s in systems}
+        chosen = sorted(systems, key=lambda s: turns[s.name])[:MOST_ALIGNED]
+        return [s for s in systems if s in chosen]
+
+    def alignment(self) -> list[str]:
+        """The alignment figure and what it shows; nothing where there are no units or no annotation."""
+        if not (self.aligned_corpus() and self.aligned_systems()):
+            return []
+        return [f"{self.root}/figures/alignment.{kind}" for kind in ("png", "pdf", "json")]
 
     def health(self) -> list[str]:
         """The unit health report of every system."""

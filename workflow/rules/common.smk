@@ -104,8 +104,19 @@ def source_of(wildcards):
 
 
 def quantizer_folder(wildcards):
-    system = EXPERIMENT.all_systems[wildcards.system]
+    return folder_of_quantizer(EXPERIMENT.all_systems[wildcards.system])
+
+
+def folder_of_quantizer(system):
     return f"{ROOT}/quantizers/{system.encoder}/L{system.layer:02d}/{system.quantizer}"
+
+
+def lane_name(system):
+    """What the alignment figure calls a system, in little room."""
+    encoder = EXPERIMENT.encoders[system.encoder]
+    layer = "" if encoder.family == "mfcc" else f" {system.layer}"
+    kind = {"kmeans": "K-means"}.get(EXPERIMENT.quantizers[system.quantizer].kind, system.quantizer)
+    return f"{encoder.name or system.encoder}{layer}, {kind} {num_units(system) or ''}".strip()
 
 
 def encoder_config(wildcards):
@@ -165,6 +176,8 @@ ABX = EXPERIMENT.evaluation.abx
 CONDITIONS = " ".join(ABX.conditions) if ABX else ""
 QUALITY = EXPERIMENT.evaluation.quality
 POOLED = QUALITY.corpora if QUALITY else []
+ALIGNED = [TARGETS.aligned_corpus()] if TARGETS.alignment() else []
+ALIGNED_SYSTEMS = TARGETS.aligned_systems() if TARGETS.alignment() else []
 
 
 wildcard_constraints:

@@ -279,11 +279,41 @@ rule draw_figures:
         "python -m eval.figures --figure {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
 
 
+rule draw_alignment:
+    input:
+        manifest=[manifest(corpus) for corpus in ALIGNED],
+        intervals=[f"{ROOT}/corpora/{corpus}/intervals.csv" for corpus in ALIGNED],
+        units=[f"{ROOT}/units/{system.name}/{corpus}.jsonl" for system in ALIGNED_SYSTEMS for corpus in ALIGNED],
+        vocabularies=[f"{folder_of_quantizer(system)}/config.json" for system in ALIGNED_SYSTEMS],
+    output:
+        TARGETS.alignment(),
+    log:
+        f"{LOGS}/alignment.log",
+    benchmark:
+        f"{BENCHMARKS}/alignment.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        names=[lane_name(system) for system in ALIGNED_SYSTEMS],
+        stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
+    shell:
+        "python -m eval.alignment --manifest {input.manifest} --intervals {input.intervals} --systems {params.names:q}"
+        " --units {input.units} --vocabularies {input.vocabularies} --output {params.stem} > {log} 2>&1"
+
+
 rule report:
     input:
         scores=f"{ROOT}/scores.csv",
+        items_tables=TARGETS.scores(),
         tables=TARGETS.tables(),
         figures=TARGETS.figures(),
+        alignment=TARGETS.alignment(),
+        manifests=[manifest(corpus) for corpus in TARGETS.used_corpora()],
+        encoders=[f"{folder}/config.json" for folder in TARGETS.encoder_folders().values()],
+        trainings=TARGETS.trainings(),
         health=TARGETS.health(),
     output:
         f"{ROOT}/report.html",
@@ -299,11 +329,16 @@ rule report:
     params:
         experiment=EXPERIMENT.experiment,
         config=EXPERIMENT_FILE,
+        folder=lambda wildcards, input: Path(input.scores).parent / "scores",
         tables=lambda wildcards, input: Path(input.scores).parent / "tables",
         figures=lambda wildcards, input: Path(input.scores).parent / "figures",
+        alignment=lambda wildcards, input: (f"--alignment {input.alignment[0]}" if input.alignment else ""),
+        encoders=[f"{name}={folder}" for name, folder in TARGETS.encoder_folders().items()],
     shell:
-        "python -m eval.report --experiment {params.experiment} --scores {input.scores} --tables {params.tables}"
-        " --figures {params.figures} --health {input.health} --config {params.config} --output {output} > {log} 2>&1"
+        "python -m eval.report --experiment {params.experiment} --scores {input.scores} --score-folder {params.folder}"
+        " --tables {params.tables} --figures {params.figures} {params.alignment} --manifests {input.manifests}"
+        " --encoders {params.encoders:q} --trainings {input.trainings} --health {input.health} --config {params.config}"
+        " --output {output} > {log} 2>&1"
 
 
 rule compare:

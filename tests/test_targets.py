@@ -1,0 +1,60 @@
+"""Names of what an experiment makes: which systems and corpora the report shows."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from artifacts.settings import parse_settings
+from workflow.experiment import Experiment
+from workflow.targets import MOST_ALIGNED, Targets
+
+CONFIG = Path(__file__).parent.parent / "config"
+
+
+def targets(experiment: str, **changed: Any) -> Targets:
+    """The targets of an experiment file, some of its keys changed."""
+    found = yaml.safe_load((CONFIG / f"{experiment}.yaml").read_text()) | changed
+    return Targets(parse_settings(Experiment, found, experiment))
+
+
+def test_every_encoder_with_units_has_a_lane_before_any_has_a_second() -> None:
+    recorded = targets("recorded")
+    systems = recorded.aligned_systems()
+    assert len(recorded.experiment.all_systems) > MOST_ALIGNED == len(systems)
+    assert {system.encoder for system in systems} == {"spidr", "spidr-untrained", "mfcc"}
+    order = list(recorded.experiment.all_systems)
+    assert [order.index(system.name) for system in systems] == sorted(order.index(system.name) for system in systems)
+
+
+def test_lanes_are_those_of_language_models_and_not_the_phones() -> None:
+    assert [system.name for system in targets("tiny").aligned_systems()] == ["spidr-L04-kmeans50"]
+
+
+def test_the_corpus_of_the_figure_is_the_first_that_units_are_measured_on() -> None:
+    assert targets("tiny").aligned_corpus() == "dev"
+    assert [path.rsplit(".")[-1] for path in targets("tiny").alignment()] == ["png", "pdf", "json"]
+
+
+def test_without_units_or_without_anything_measured_on_them_there_is_no_figure() -> None:
+    alone = {"quantizers": {}, "slms": {}, "systems": [], "figures": [7]}
+    features = targets("tiny", encoders={"mfcc": {"family": "mfcc"}}, **alone)
+    assert features.alignment() == []
+    assert features.trainings() == []
+
+
+def test_a_corpus_that_nothing_reads_is_not_reported() -> None:
+    tiny = targets("tiny")
+    assert tiny.used_corpora() == ["train", "valid", "dev", "lexical", "syntactic", "stories"]
+    alone = {"quantizers": {}, "slms": {}, "systems": [], "figures": [7]}
+    features = targets("tiny", encoders={"mfcc": {"family": "mfcc"}}, **alone)
+    assert features.used_corpora() == ["dev"]
+
+
+def test_an_encoder_made_elsewhere_lies_there() -> None:
+    encoders = {"mfcc": {"family": "mfcc"}, "old": {"family": "spidr", "path": "/models/old", "layers": [1]}}
+    alone = {"quantizers": {}, "slms": {}, "systems": [], "figures": [7]}
+    assert targets("tiny", encoders=encoders, **alone).encoder_folders() == {
+        "mfcc": "results/tiny/encoders/mfcc",
+        "old": "/models/old",
+    }
