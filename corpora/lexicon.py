@@ -241,12 +241,13 @@ def crossings() -> Iterator[Crossing]:
     """All crossings of two words of one phone count whose nonwords obey the phonotactics.
 
     A nonword is no form of the lexicon, has only phone bigrams that the lexicon has, and one
-    primary stress.
+    primary stress. Unheard words are crossed with each other alone: a nonword with half a heard word
+    in it would be likelier than the unheard word the better a model knew its vocabulary.
     """
     known = {without_stress(word.phones) for word in ALL_FORMS}
     words = [word for word in CONTENT_WORDS + UNHEARD if len(word.phones) >= MIN_PHONES]
     for first, second in combinations(words, 2):
-        if len(first.phones) != len(second.phones):
+        if len(first.phones) != len(second.phones) or (first in UNHEARD) != (second in UNHEARD):
             continue
         for cut in range(1, len(first.phones)):
             phones = first.phones[:cut] + second.phones[cut:], second.phones[:cut] + first.phones[cut:]

@@ -43,7 +43,7 @@ class SyntheticSettings(Settings):
     dev_utterances: int = Field(ge=1)
     """Utterances of `dev`, the annotated set for unit metrics, by voices of its own."""
     word_pairs: int = Field(ge=2, multiple_of=2)
-    """Pairs of a word and a nonword in `sLM21/lexical/dev`: an even number; the lexicon gives about 600."""
+    """Pairs of a word and a nonword in `sLM21/lexical/dev`: an even number; the lexicon gives about 550."""
     sentence_pairs: int = Field(ge=2, le=2000, multiple_of=2)
     """Pairs of a right and a wrong sentence in `sLM21/syntactic/dev`: an even number, they come in mirrored twos."""
     story_pairs: int = Field(ge=2, multiple_of=2)

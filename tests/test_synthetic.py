@@ -264,6 +264,14 @@ def test_a_crossing_and_its_words_have_the_same_phones() -> None:
         assert words == nonwords
 
 
+def test_an_unheard_word_is_never_crossed_with_a_heard_one() -> None:
+    """Else its nonword has half a word of the vocabulary, and who knows the vocabulary is wrong."""
+    kinds = Counter(sum(word in UNHEARD for word in crossing.words) for crossing in crossings())
+    assert kinds[0] > 0
+    assert kinds[1] == 0
+    assert kinds[2] > 0
+
+
 def test_sentences_agree_in_number() -> None:
     """Oracle: read the number off every word between the determiner and the noun, and off the verb."""
     singular = {w.spelling for w in grammar.SINGULAR_DETERMINERS}
