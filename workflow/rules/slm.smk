@@ -32,6 +32,7 @@ rule train_slm:
         f"{LOGS}/train_slm/{{system}}/{{slm}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/train_slm/{{system}}/{{slm}}/seed{{seed}}.tsv"
+    priority: 5
     conda:
         "../../envs/environment.yaml"
     resources:
