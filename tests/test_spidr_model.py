@@ -77,11 +77,25 @@ def test_the_extractor_makes_as_many_frames_as_the_settings_say(num_samples: int
     assert Encoder(SMALL).frames(waveforms(1, num_samples)).shape == (1, SMALL.num_frames(num_samples), 32)
 
 
-def test_convolutions_without_transposing_are_convolutions() -> None:
-    conv = nn.Conv1d(8, 12, 5, stride=3, padding=2, groups=4)
-    signal = torch.randn(2, 50, 8)
-    expected = conv(signal.transpose(1, 2)).transpose(1, 2)
-    torch.testing.assert_close(convolve(signal, conv), expected, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize(
+    "conv",
+    [
+        nn.Conv1d(8, 12, 5, stride=3, padding=2, groups=4),
+        nn.Conv1d(8, 12, 4, stride=2, bias=False),
+        nn.Conv1d(1, 12, 7, stride=3, bias=False),
+    ],
+    ids=["grouped", "plain", "of a waveform"],
+)
+def test_convolutions_without_transposing_are_convolutions(conv: nn.Conv1d) -> None:
+    signal = torch.randn(2, 50, conv.in_channels)
+    weights = torch.randn(convolve(signal, conv).shape)
+    gradients = []
+    for output in (convolve(signal, conv), conv(signal.transpose(1, 2)).transpose(1, 2)):
+        conv.zero_grad()
+        (output * weights).sum().backward()
+        assert conv.weight.grad is not None
+        gradients.append((output.detach(), conv.weight.grad))
+    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-5)
 
 
 def test_loudness_and_offset_of_a_recording_do_not_matter() -> None:

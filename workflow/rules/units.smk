@@ -190,7 +190,6 @@ use rule tokenize_evaluation as tokenize_measured with:
 
 # Apart from the above: a new evaluation set must not retrain a language model.
 use rule tokenize_evaluation as tokenize_training with:
-    priority: 5  # a language model waits for it, and that takes longer than all the metrics
     input:
         encoder=encoder_files,
         quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
@@ -201,6 +200,7 @@ use rule tokenize_evaluation as tokenize_training with:
         f"{LOGS}/tokenize_training/{{system}}.log",
     benchmark:
         f"{BENCHMARKS}/tokenize_training/{{system}}.tsv"
+    priority: 5  # a language model waits for it, and that takes longer than all the metrics
 
 
 rule tokenize_phones:
