@@ -54,7 +54,7 @@ def draw() -> Figure:
     for colour, (text, curve) in zip(OTHER_COLOURS, topline.groupby("text", sort=False), strict=False):
         right.plot(curve["steps"], 100 * curve["sblimp"], marker="o", color=colour, label=text)
     right.axhline(50, color="#8a8a8a", lw=0.8, ls=":")
-    right.set_ylim(38, 101)
+    right.set_ylim(24, 101)
     right.set_xlabel("training steps of 1,024 tokens")
     right.set_ylabel("sBLIMP of the phone topline (%)")
     right.legend(fontsize=7.5, loc="lower right", title="sentences; share of documents", title_fontsize=7.5)
