@@ -14,7 +14,6 @@ NAMED = {
     "seven convolutions": (4, -3),
     "three convolutions": (4, -3),
     "lr 5e-4": (4, -3),
-    "the recipe": (5, -3),
 }
 """Variants labelled in the figure, and by how many points the label is moved."""
 MFCC = {"abx_across": 19.2, "pnmi": 0.500}
