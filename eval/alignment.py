@@ -30,6 +30,7 @@ from units.records import UnitSequence, read_units, read_vocabulary
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 SHORTEST_S, LONGEST_S, IDEAL_S = 2.0, 4.0, 3.0
 
@@ -147,8 +148,7 @@ def draw_alignment(waveform: npt.NDArray[np.float32], lanes: Sequence[Lane]) -> 
     top.set(ylabel="kHz", yticks=[0, 2000, 4000, 6000, 8000], yticklabels=["0", "2", "4", "6", "8"], ylim=(0, 8000))
     top.tick_params(bottom=False)
     edges_s = sorted({edge for box in lanes[0].boxes for edge in (box.onset_s, box.offset_s)}) if lanes else []
-    for axes, lane in zip(rest, lanes, strict=True):
-        _draw_lane(axes, lane)
+    numbers = [number for axes, lane in zip(rest, lanes, strict=True) for number in _draw_lane(axes, lane)]
     for axes in [top, *(axes for axes, lane in zip(rest, lanes, strict=True) if lane.kind == "units")]:
         for edge_s in edges_s:
             axes.axvline(edge_s, color=MODEL_COLOURS["SpidR"], linewidth=0.5, alpha=0.45, zorder=4)
@@ -160,17 +160,19 @@ def draw_alignment(waveform: npt.NDArray[np.float32], lanes: Sequence[Lane]) -> 
     last.spines["bottom"].set_visible(True)
     last.spines["bottom"].set_color(FAINT)
     top.set_xlim(0, len(waveform) / SAMPLE_RATE_HZ)
-    _drop_text_that_does_not_fit(figure)
+    _drop_what_does_not_fit(figure, numbers)
     return figure
 
 
-def _draw_lane(axes: "Axes", lane: Lane) -> None:
+def _draw_lane(axes: "Axes", lane: Lane) -> list[tuple["Text", float]]:
+    """Draw the boxes of a lane; returns the numbers of units with the widths of their boxes in seconds."""
     from matplotlib.patches import Rectangle
 
     from eval.style import INK
 
     is_units = lane.kind == "units"
     colours = unit_colours([int(box.text) for box in lane.boxes]) if is_units else {}
+    numbers = []
     for box in lane.boxes:
         width_s = box.offset_s - box.onset_s
         face = colours[int(box.text)] if is_units else "white"
@@ -179,22 +181,24 @@ def _draw_lane(axes: "Axes", lane: Lane) -> None:
         middle_s = box.onset_s + width_s / 2
         place: dict[str, Any] = {"ha": "center", "va": "center", "zorder": 5, "clip_on": True}
         # Descenders and ascenders of a proportional font: the centre of its capitals is a little higher.
-        axes.text(middle_s, 0.47, box.text, fontsize=TEXT_PT[lane.kind], gid=f"{width_s}", **place)
+        text = axes.text(middle_s, 0.47, box.text, fontsize=TEXT_PT[lane.kind], **place)
+        if is_units:
+            numbers.append((text, width_s))
     axes.set(ylim=(0, 1), yticks=[0.5], yticklabels=[lane.name])
     axes.tick_params(left=False, bottom=False, labelbottom=False)
     for spine in axes.spines.values():
         spine.set_visible(False)
+    return numbers
 
 
-def _drop_text_that_does_not_fit(figure: "Figure") -> None:
+def _drop_what_does_not_fit(figure: "Figure", numbers: Iterable[tuple["Text", float]]) -> None:
     """Take away the numbers that are wider than their boxes, once the layout has settled."""
     figure.draw_without_rendering()
-    for axes in figure.axes:
-        for text in list(axes.texts):
-            (left, _), (right, _) = axes.transData.transform([(0, 0), (float(str(text.get_gid())), 0)])
-            text.set_gid(None)
-            if text.get_text().isdecimal() and text.get_window_extent().width > right - left:
-                text.remove()
+    for text, width_s in numbers:
+        assert text.axes is not None
+        (left, _), (right, _) = text.axes.transData.transform([(0, 0), (width_s, 0)])
+        if text.get_window_extent().width > right - left:
+            text.remove()
 
 
 def read_system(path: Path, fileid: str) -> UnitSequence:
