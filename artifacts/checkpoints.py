@@ -1,10 +1,13 @@
-"""Training checkpoints: whole or absent, the newest few kept, the newest readable one loaded."""
+"""Training checkpoints: written in the background, whole or absent, the newest readable one loaded."""
 
 import sys
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from pathlib import Path
 from pickle import UnpicklingError
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
@@ -20,14 +23,92 @@ ADVICE = "lower optimizer.learning_rate or raise optimizer.warmup_steps"
 """What helps a training that diverged."""
 
 
-def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> None:
-    """Write the checkpoint taken after `step` steps, then remove all but the newest `keep`.
+class CheckpointWriter:
+    """Write checkpoints of a training while it goes on; a context manager that ends when all are on disk.
 
-    One of a later step is damaged, since the training went on from before it: it is removed too.
+    What is to be written is copied into host memory at once, the rest happens in one background
+    thread. One write at most is under way, so there is one copy at most.
 
     Args:
-        state: Tensors and plain values, nested in dictionaries and lists.
+        folder: Holds ``step-<8 digits>.pt``, each either whole or absent, with checksums.
+        keep: How many of the newest checkpoints stay.
     """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoints")
+        self._write: Future[None] | None = None
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        """Copy what was reached after `step` steps and begin to write it, once the write before has ended.
+
+        When it is on disk, all but the newest `keep` are removed. One of a later step is damaged, since
+        the training went on from before it: it is removed too.
+
+        Args:
+            state: Tensors and plain values, nested in dictionaries, lists and tuples; all of it may be
+                changed afterwards.
+
+        Raises:
+            OSError: The write before this one failed.
+        """
+        self.wait()
+        self._write = self._thread.submit(_write, self.folder, step, _snapshot(state, {}), self.keep)
+
+    def wait(self) -> None:
+        """Until everything handed over is on disk.
+
+        Raises:
+            OSError: It could not be written.
+        """
+        write, self._write = self._write, None
+        if write is not None:
+            write.result()
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.wait()
+        except Exception as failure:
+            if kind is None:
+                raise
+            # What ended the training matters more, but a checkpoint that is missing must not go unnoticed.
+            print(f"warning: {self.folder}: the last checkpoint was not written ({failure})", file=sys.stderr)
+        finally:
+            self._thread.shutdown()
+
+
+def _snapshot(value: Any, copies: dict[tuple[Any, ...], "Tensor"]) -> Any:
+    """The same value with every tensor copied into host memory, those of one memory as one.
+
+    Copies from a GPU wait for what was queued before them on its current stream, and are complete on return.
+
+    Args:
+        copies: Those made so far, by the memory and layout of their originals.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        place = (value.device, value.untyped_storage().data_ptr(), value.storage_offset())
+        key = (*place, value.dtype, value.shape, value.stride())
+        if key not in copies:
+            copies[key] = value.detach().to("cpu", copy=True)
+        return copies[key]
+    if isinstance(value, dict):
+        copied = copy(value)  # and not a plain dict: a module's state carries the versions of its parts
+        for name, part in value.items():
+            copied[name] = _snapshot(part, copies)
+        return copied
+    if isinstance(value, list | tuple):
+        return type(value)(_snapshot(part, copies) for part in value)
+    return value
+
+
+def _write(folder: Path, step: int, state: dict[str, Any], keep: int) -> None:
     import torch
 
     for torn in folder.glob(".step-*"):  # of a process that was killed while it wrote

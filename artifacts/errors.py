@@ -1,4 +1,4 @@
-"""Bad input from the user: one clear line and exit code 2, never a traceback."""
+"""How an entry point ends: bad input and a stop that was asked for are one clear line and an exit code."""
 
 import os
 import sys
@@ -13,11 +13,19 @@ class InputError(Exception):
     """
 
 
+class Stopped(Exception):
+    """A training that was asked to stop did so, after saving; started again, it goes on.
+
+    The message is one line that says who asked, after which step, and that it is saved.
+    """
+
+
 def run(main: Callable[[], None]) -> NoReturn:
     """Run an entry point and leave the process with its exit code.
 
-    An `InputError` prints its one line and exits with 2; anything else is our own fault and keeps
-    its traceback. A reader that closed the pipe (``| head``) is no error.
+    An `InputError` prints its one line and exits with 2, a `Stopped` its own and exits with 75, the
+    code for "try again later"; anything else is our own fault and keeps its traceback. A reader that
+    closed the pipe (``| head``) is no error.
     """
     try:
         main()
@@ -25,6 +33,9 @@ def run(main: Callable[[], None]) -> NoReturn:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(os.EX_TEMPFAIL)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)

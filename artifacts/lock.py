@@ -30,11 +30,11 @@ def locked(folder: Path) -> Iterator[None]:
 def set_aside_another(folder: Path, settings: dict[str, Any]) -> None:
     """Let `folder` hold the training that `settings` decide, keeping what another one left there.
 
-    Where a training with other settings was begun, its log, checkpoints and settings move to
+    Where a training with other settings was begun, its log, checkpoints, settings and trackers' files move to
     ``earlier-<k>/``, said on standard error: a changed recipe or corpus trains anew, and nothing is lost.
 
     Args:
-        folder: Holds `settings.json`, `log.jsonl` and `checkpoints/`.
+        folder: Holds `settings.json`, `log.jsonl`, `checkpoints/`, and what trackers write.
         settings: Everything that decides the training's result: plain values, nested in dictionaries.
     """
     path = folder / "settings.json"
@@ -47,7 +47,7 @@ def set_aside_another(folder: Path, settings: dict[str, Any]) -> None:
         aside = folder / f"earlier-{number}"
         aside.mkdir()
         # The settings go last: killed in between, the rest is moved at the next start.
-        for name in ("checkpoints", "log.jsonl", "settings.json"):
+        for name in ("checkpoints", "log.jsonl", "tensorboard", "wandb", "settings.json"):
             if (folder / name).exists():
                 (folder / name).rename(aside / name)
         was, now_is = before.get(changed[0]), now.get(changed[0])

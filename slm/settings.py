@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from artifacts.settings import Settings
+from artifacts.trackers import TrackerName
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
@@ -89,6 +90,8 @@ class TrainingSettings(Settings):
     """Steps between two lines of the log on the training loss."""
     keep_checkpoints: PositiveInt = 2
     """How many of the newest checkpoints are kept."""
+    trackers: tuple[TrackerName, ...] = ()
+    """What else is told of the log, where it is installed: tensorboard, wandb."""
 
 
 class SlmRecipe(Settings):

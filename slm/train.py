@@ -2,7 +2,8 @@
 
 Started again, a training goes on from its newest checkpoint and ends where it would have ended
 without the interruption, on the CPU bit for bit: the seed and the step decide everything drawn at
-random, so a checkpoint holds no generator's state and no place in the data but the step.
+random, so a checkpoint holds no generator's state and no place in the data but the step. SIGTERM,
+SIGUSR1, Ctrl-C or the end of a time budget stop it after the step it is in, saved, with exit code 75.
 """
 
 import argparse
@@ -15,16 +16,18 @@ import torch
 from torch import Tensor
 from transformers.models.opt.modeling_opt import OPTForCausalLM
 
-from artifacts.checkpoints import ADVICE, load_newest_checkpoint, require_finite, save_checkpoint
+from artifacts.checkpoints import ADVICE, CheckpointWriter, load_newest_checkpoint, require_finite
 from artifacts.device import choose_device
 from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
+from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.log import Log
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
 from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
+from artifacts.trackers import Trackers
 from slm.model import build_model, save_model, summed_loss
 from slm.packing import RULE, PackedCorpus
 from slm.settings import OptimizerSettings, SlmRecipe
@@ -32,19 +35,27 @@ from slm.store import TokenStore, open_stores
 
 
 def train(
-    recipe: SlmRecipe, corpus: PackedCorpus, validation: PackedCorpus, folder: Path, seed: int, device: torch.device
+    recipe: SlmRecipe,
+    corpus: PackedCorpus,
+    validation: PackedCorpus,
+    folder: Path,
+    seed: int,
+    device: torch.device,
+    time_budget_s: float | None = None,
 ) -> tuple[OPTForCausalLM, dict[str, Any]]:
     """Train, or go on with the training in `folder`.
 
     Args:
         folder: Holds `log.jsonl` and `checkpoints/`.
+        time_budget_s: Seconds after which to save and stop.
 
     Returns:
         The model with the weights of the lowest validation loss, and a summary: best step, its loss in
         nats per token, tokens predicted, epochs, wall seconds (of all runs), device.
 
     Raises:
-        InputError: A loss or a weight is not finite.
+        InputError: A loss or a weight is not finite, or a tracker is not installed.
+        Stopped: A signal or the time budget stopped the training; it is saved.
     """
     every, num_steps = recipe.training, recipe.training.steps
     model = build_model(recipe.model, corpus.stores[0].vocab_size, seed).to(device)
@@ -61,7 +72,18 @@ def train(
     unchecked: dict[int, Tensor] = {}
     note = ""
 
-    with Log(folder / "log.jsonl", start) as log, Progress("train", num_steps, "steps", start) as progress:
+    with (
+        Interruption(time_budget_s) as interruption,
+        Log(folder / "log.jsonl", start) as log,
+        Trackers(every.trackers, folder, recipe.model_dump(mode="json")) as trackers,
+        CheckpointWriter(folder / "checkpoints", every.keep_checkpoints) as checkpoints,
+        Progress("train", num_steps, "steps", start) as progress,
+    ):
+
+        def write(line: dict[str, Any]) -> None:
+            log.write(line)
+            trackers.write(line)
+
         for step in range(start, num_steps):
             loss, gradient_norm, num_predicted = training_step(model, optimizer, corpus, recipe, seed, step)
             done = step + 1
@@ -71,23 +93,24 @@ def train(
                 done % interval == 0 or done == num_steps
                 for interval in (every.log_every, every.validate_every, every.checkpoint_every)
             )
-            if logs or validates or saves:
+            stops = interruption.requested is not None and done < num_steps
+            if logs or validates or saves or stops:
                 check_finite(unchecked)
 
             if logs:
                 line = {"split": "train", "step": done, "loss": loss.item(), "gradient_norm": gradient_norm.item()}
                 rate = learning_rate(step, num_steps, recipe.optimizer)
-                log.write(line | {"learning_rate": rate, "tokens_seen": tokens_seen})
+                write(line | {"learning_rate": rate, "tokens_seen": tokens_seen})
                 note = f"loss {line['loss']:.3f}"
 
             if validates:
                 validation_loss = validate(model, validation, every.batch_size)
-                log.write({"split": "validation", "step": done, "loss": validation_loss})
+                write({"split": "validation", "step": done, "loss": validation_loss})
                 if validation_loss < best["loss"]:
                     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
                     best = {"loss": validation_loss, "step": done, "model": weights}
 
-            if saves:
+            if saves or stops:
                 state = {
                     "step": done,
                     "tokens_seen": tokens_seen,
@@ -97,8 +120,12 @@ def train(
                     "best": best,
                 }
                 require_finite(state["model"], done)  # the losses were those before the update
-                save_checkpoint(folder / "checkpoints", done, state, every.keep_checkpoints)
+                checkpoints.save(done, state)
             progress.advance(note=note)
+            if stops:
+                checkpoints.wait()
+                why = interruption.requested
+                raise Stopped(f"stopped by {why} after step {done:,} of {num_steps:,}, saved: start again to go on")
 
     model.load_state_dict(best["model"])
     contexts_seen = num_steps * every.batch_size * every.accumulation
@@ -215,7 +242,7 @@ def check_finite(unchecked: dict[int, Tensor]) -> None:
 
 def identity(recipe: SlmRecipe, seed: int, stores: list[TokenStore], held_out: TokenStore) -> dict[str, Any]:
     """What decides a training's result."""
-    only_looking = {"log_every", "checkpoint_every", "keep_checkpoints"}
+    only_looking = {"log_every", "checkpoint_every", "keep_checkpoints", "trackers"}
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"training": only_looking}),
         "seed": seed,
@@ -238,6 +265,7 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, required=True, help="folder for model/, log.jsonl, checkpoints/, summary.json"
     )
+    parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="save and stop after this time")
     given = parser.parse_args()
     recipe = load_settings(SlmRecipe, given.settings)
     *stores, held_out = open_stores([*given.tokens, given.validation_tokens])
@@ -246,7 +274,7 @@ def main() -> None:
     device = choose_device(given.device)
     with locked(given.output):
         set_aside_another(given.output, identity(recipe, given.seed, stores, held_out))
-        model, summary = train(recipe, corpus, validation, given.output, given.seed, device)
+        model, summary = train(recipe, corpus, validation, given.output, given.seed, device, given.time_budget)
         save_model(model, given.output / "model")
         inputs = {str(store.folder): store.folder / "tokens.bin" for store in (*stores, held_out)}
         about = {

@@ -1,10 +1,15 @@
 """A language model learns its corpus, and an interrupted training ends like one that was not."""
 
 import json
+import re
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +20,7 @@ from transformers import AutoModelForCausalLM
 
 import slm.train
 from artifacts.errors import InputError
+from artifacts.interruption import Stopped
 from artifacts.settings import load_settings, parse_settings
 from slm.model import build_model
 from slm.packing import PackedCorpus
@@ -63,10 +69,16 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_main(monkeypatch: pytest.MonkeyPatch, stores: Path, output: Path, recipe: SlmRecipe | None = None) -> None:
-    arguments = ["--settings", (recipe or changed()).model_dump_json(), "--slm", "opt-test", "--device", "cpu"]
-    arguments += ["--tokens", str(stores / "train"), str(stores / "more"), "--validation-tokens", str(stores / "valid")]
-    monkeypatch.setattr(sys, "argv", ["slm.train", *arguments, "--output", str(output)])
+def arguments(stores: Path, output: Path, recipe: SlmRecipe | None = None) -> list[str]:
+    given = ["--settings", (recipe or changed()).model_dump_json(), "--slm", "opt-test", "--device", "cpu"]
+    given += ["--tokens", str(stores / "train"), str(stores / "more"), "--validation-tokens", str(stores / "valid")]
+    return [*given, "--output", str(output)]
+
+
+def run_main(
+    monkeypatch: pytest.MonkeyPatch, stores: Path, output: Path, recipe: SlmRecipe | None = None, *more: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["slm.train", *arguments(stores, output, recipe), *more])
     slm.train.main()
 
 
@@ -115,6 +127,16 @@ def test_transformers_loads_the_best_model(trained: Path, stores: Path) -> None:
     assert model.num_parameters() == summary["num_parameters"]
 
 
+def assert_same_training(folder: Path, expected: Path) -> None:
+    """Log, model and summary are those of the other, but for the time that it took."""
+    for name in ("log.jsonl", "model/model.safetensors", "model/config.json"):
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, expected)]
+    for summary in summaries:
+        del summary["wall_s"], summary["provenance"]
+    assert summaries[0] == summaries[1]
+
+
 @pytest.mark.parametrize("stop", [4, 13, 39])
 def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
     trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
@@ -130,12 +152,82 @@ def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
         with pytest.raises(KeyboardInterrupt):
             run_main(patch, stores, folder)
     run_main(monkeypatch, stores, folder)
-    for name in ("log.jsonl", "model/model.safetensors", "model/config.json"):
-        assert (folder / name).read_bytes() == (trained / name).read_bytes(), name
-    summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, trained)]
-    for summary in summaries:
-        del summary["wall_s"], summary["provenance"]
-    assert summaries[0] == summaries[1]
+    assert_same_training(folder, trained)
+
+
+SLOWLY = """
+import time, slm.train
+from artifacts.errors import run
+
+step = slm.train.training_step
+
+def slow_step(*arguments):
+    time.sleep(0.1)
+    return step(*arguments)
+
+slm.train.training_step = slow_step
+run(slm.train.main)
+"""
+
+
+def test_a_training_stopped_by_a_signal_is_saved_at_once_and_ends_bit_for_bit_like_an_uninterrupted_one(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "seed0"
+    command = [sys.executable, "-c", SLOWLY, *arguments(stores, folder)]
+    job = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while job.poll() is None and not ((folder / "log.jsonl").exists() and log_of(folder, "train")):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGTERM)
+    _, messages = job.communicate(timeout=30)
+    assert job.returncode == 75, messages
+    found = re.fullmatch(
+        r"stopped by SIGTERM after step (\d+) of 40, saved: start again to go on", messages.splitlines()[-1]
+    )
+    assert found is not None, messages
+    assert 3 <= int(found[1]) < 40
+    assert max(path.name for path in (folder / "checkpoints").iterdir()) == f"step-{int(found[1]):08d}.pt"
+    run_main(monkeypatch, stores, folder)
+    assert_same_training(folder, trained)
+
+
+def test_a_training_in_pieces_of_a_time_budget_ends_like_one_in_one_piece(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "seed0"
+    for step in range(1, 5):
+        with pytest.raises(Stopped, match=f"stopped by time budget of 1e-06 s after step {step} of 40, saved"):
+            run_main(monkeypatch, stores, folder, None, "--time-budget", "1e-6")
+    run_main(monkeypatch, stores, folder)
+    assert_same_training(folder, trained)
+
+
+def test_a_tracker_shows_the_numbers_of_the_log_and_makes_no_other_training(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[str, int, float]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert (folder, purge_step) == (str(tmp_path / "seed0" / "tensorboard"), 3)
+
+        def add_scalar(self, name: str, number: float, step: int) -> None:
+            shown.append((name, step, number))
+
+        def close(self) -> None:
+            shown.append(("closed", 40, 0.0))
+
+    fake = ModuleType("torch.utils.tensorboard")
+    fake.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, fake.__name__, fake)
+    folder = tmp_path / "seed0"
+    run_main(monkeypatch, stores, folder, changed(training={"trackers": ["tensorboard"]}))
+    for split in ("train", "validation"):
+        losses = [(step, number) for name, step, number in shown if name == f"{split}/loss"]
+        assert losses == [(line["step"], line["loss"]) for line in log_of(folder, split)]
+    assert shown[-1] == ("closed", 40, 0.0)
+    monkeypatch.setattr(slm.train, "training_step", None)
+    run_main(monkeypatch, stores, folder)  # as finished as without the tracker
 
 
 def test_a_finished_training_is_not_repeated(
