@@ -1,38 +1,50 @@
-"""The trained encoder as others use it: a folder with `model.safetensors` and `config.json`.
+"""The trained encoder as others use it: a folder with `config.json`, `model.safetensors`, `teacher.safetensors`.
+
+The first two are all that features and units need. The teacher, a Transformer by itself, lies apart,
+so that the model can also be taken up whole, and whoever only reads features need not read it.
 
 Features are the feed-forward outputs of the student's layers before residual and layer norm (tap
 ``ffn``), which is what the prediction heads of SpidR read and what the paper evaluates.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from artifacts.errors import InputError
 from artifacts.files import atomic_file, read_json_object, write_json
 from artifacts.settings import parse_settings
-from spidr.learner import Heads, SpidR
+from spidr.learner import Heads, SpidR, build_learner
 from spidr.model import Encoder, LayerOutput
 from spidr.settings import ModelSettings
 
 FAMILIES = {"same_layer": "spidr", "last_layer": "dinosr"}
+CONFIG, WEIGHTS, TEACHER = "config.json", "model.safetensors", "teacher.safetensors"
+TEACHER_PREFIX = "teacher."
+"""Of the teacher's tensors in the whole model; in their file they go without."""
 
 
 def write_encoder(folder: Path, learner: SpidR, provenance: dict[str, Any]) -> None:
-    """Write student, mask embedding, heads and codebooks (not the teacher), the configuration last."""
+    """Write an encoder folder, the configuration last.
+
+    ``model.safetensors`` holds student, mask embedding, heads and codebooks under the names they have
+    in `SpidR`; ``teacher.safetensors`` the teacher, under those of a `Transformer`.
+    """
     settings = learner.settings
-    state = {
-        name: tensor.cpu().contiguous()
-        for name, tensor in learner.state_dict().items()
-        if not name.startswith("teacher.")
-    }
-    with atomic_file(folder / "model.safetensors") as temporary:
-        save_file(state, temporary)
+    weights: dict[str, Tensor] = {}
+    teacher: dict[str, Tensor] = {}
+    for name, tensor in learner.state_dict().items():
+        part = teacher if name.startswith(TEACHER_PREFIX) else weights
+        part[name.removeprefix(TEACHER_PREFIX)] = tensor.cpu().contiguous()
+    for file, part in ((TEACHER, teacher), (WEIGHTS, weights)):
+        with atomic_file(folder / file) as temporary:
+            save_file(part, temporary)
     config = {
         "family": FAMILIES[settings.predict_from],
         "frame_rate_hz": settings.frame_rate_hz,
@@ -44,7 +56,7 @@ def write_encoder(folder: Path, learner: SpidR, provenance: dict[str, Any]) -> N
         "model": settings.model_dump(mode="json"),
         "provenance": provenance,
     }
-    write_json(folder / "config.json", config)
+    write_json(folder / CONFIG, config)
 
 
 class PretrainedEncoder:
@@ -117,30 +129,53 @@ class PretrainedEncoder:
 
 
 def load_encoder(folder: Path, device: torch.device) -> PretrainedEncoder:
-    """Load an encoder folder of family ``spidr`` or ``dinosr``.
+    """Load an encoder folder of family ``spidr`` or ``dinosr``; the teacher is not read.
 
     Raises:
         InputError: The folder is incomplete, or its weights are damaged or do not fit its configuration.
     """
-    config = read_json_object(folder / "config.json")
-    settings = parse_settings(ModelSettings, config.get("model"), f"{folder / 'config.json'}: model")
-    weights = folder / "model.safetensors"
-    try:
-        state = load_file(weights)
-    except FileNotFoundError:
-        raise InputError(f"{weights}: no such file") from None
-    except SafetensorError as error:
-        raise InputError(f"{weights}: not a safetensors file ({error})") from None
+    settings = _read_settings(folder)
+    path = folder / WEIGHTS
+    state = _read_tensors(path)
     # Random weights first, then ours. On the meta device they would be free, but torch imports its compiler for them,
     # which takes longer.
     with torch.random.fork_rng(devices=[]):
         encoder = Encoder(settings)
         heads = Heads(settings.num_codebooks, settings.codebook_size, settings.hidden_size)
+    for module, prefix in ((encoder, "student."), (heads, "heads.")):
+        _fill(module, {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}, path)
+    return PretrainedEncoder(settings, encoder.to(device), heads.to(device))
+
+
+def load_learner(folder: Path) -> SpidR:
+    """Load the whole model of an encoder folder, teacher included, on the CPU.
+
+    Raises:
+        InputError: The folder is incomplete, or its weights are damaged or do not fit its configuration.
+    """
+    learner = build_learner(_read_settings(folder), seed=0)  # random weights first, as in `load_encoder`
+    teacher = {TEACHER_PREFIX + name: tensor for name, tensor in _read_tensors(folder / TEACHER).items()}
+    _fill(learner, _read_tensors(folder / WEIGHTS) | teacher, folder)
+    return learner
+
+
+def _read_settings(folder: Path) -> ModelSettings:
+    path = folder / CONFIG
+    return parse_settings(ModelSettings, read_json_object(path).get("model"), f"{path}: model")
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        for module, prefix in ((encoder, "student."), (heads, "heads.")):
-            part = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-            module.load_state_dict(part, assign=True)
+        return dict(load_file(path))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except SafetensorError as error:
+        raise InputError(f"{path}: not a safetensors file ({error})") from None
+
+
+def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(state, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{weights}: does not fit config.json ({reason})") from None
-    return PretrainedEncoder(settings, encoder.to(device), heads.to(device))
+        raise InputError(f"{path}: does not fit {CONFIG} ({reason})") from None
