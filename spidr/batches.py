@@ -1,4 +1,4 @@
-"""Batches of crops of equal length, in an order that is a pure function of the seed and the step.
+"""Batches of crops of equal length, each a pure function of the seed and its number.
 
 Appendix A.1: utterances are put into buckets by length and shuffled within theirs; batches take
 utterances from the buckets in order until they are full. Nothing is padded: the rows of a batch are
@@ -14,6 +14,8 @@ from functools import lru_cache
 from itertools import islice
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from artifacts.errors import InputError
 from artifacts.seeds import generator
@@ -25,26 +27,46 @@ from spidr.settings import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch, on the host."""
+    """One batch, and all that is drawn at random for it on the host; the device waits for none of it."""
 
+    number: int
     fileids: list[str]
-    waveforms: np.ndarray
+    waveforms: Tensor
     """float32 (rows, samples)."""
-    masked: np.ndarray
+    masked: Tensor
     """Indices of the masked frames, ascending, int64 (rows, num_masked)."""
+    kept: Tensor | None
+    """For each layer of the student, whether layer drop leaves it in, bool (num_layers,); None without layer drop."""
+    left_out: dict[str, str]
+    """What is wrong with the utterances that are missing, by fileid."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device; the copy from pinned memory is not waited for."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        kept = None if self.kept is None else move(self.kept)
+        return Batch(self.number, self.fileids, move(self.waveforms), move(self.masked), kept, self.left_out)
+
+    def pin(self) -> "Batch":
+        """The batch in pinned memory, from which a GPU copies while the host goes on."""
+        kept = None if self.kept is None else self.kept.pin_memory()
+        waveforms, masked = self.waveforms.pin_memory(), self.masked.pin_memory()
+        return Batch(self.number, self.fileids, waveforms, masked, kept, self.left_out)
 
 
 class Batches:
-    """The endless sequence of batches of a training: ``batches[step]`` reads the one of that step.
+    """The endless sequence of batches of a training: ``batches[number]`` reads one of them.
 
     A batch counts an utterance as long as its bucket's upper edge. So the places where one batch
-    ends and the next begins are the same in every epoch, whatever the shuffle, and the batch of any
-    step is found without going through those before it.
+    ends and the next begins are the same in every epoch, whatever the shuffle, and any batch is
+    found without going through those before it.
 
     Args:
         utterances: The speech.
-        recipe: Its `batches`, `masking` and `model` are used.
-        seed: The order, the crops and the masks follow from it.
+        recipe: Its `batches`, `masking`, `model` and `training` are used.
+        seed: The order, the crops, the masks and layer drop follow from it.
 
     Raises:
         InputError: No utterance is long enough.
@@ -78,29 +100,47 @@ class Batches:
         utterances = np.lexsort((rng.random(len(self._buckets)), self._buckets))
         return utterances, rng.permutation(self.batches_per_epoch)
 
-    def members(self, step: int) -> list[Utterance]:
-        """The utterances in the batch of a step."""
-        epoch, position = divmod(step, self.batches_per_epoch)
+    def members(self, number: int) -> list[Utterance]:
+        """The utterances in a batch."""
+        epoch, position = divmod(number, self.batches_per_epoch)
         utterances, batches = self._order(epoch)
         batch = batches[position]
         return [self.utterances[i] for i in utterances[self._cuts[batch] : self._cuts[batch + 1]]]
 
-    def __getitem__(self, step: int) -> Batch:
-        """Read the batch of a step.
+    def __getitem__(self, number: int) -> Batch:
+        """Read a batch.
 
         Raises:
-            InputError: An audio file is missing, unreadable or not what the manifest says.
+            InputError: An audio file is missing, unreadable or not what the manifest says; where
+                ``training.bad_audio`` is ``skip``, every one of the batch is.
         """
-        members = self.members(step)
-        rng = generator(self.seed, "crops", step)
+        members = self.members(number)
+        rng = generator(self.seed, "crops", number)
         num_samples = min(self.recipe.batches.max_samples, *(u.num_samples for u in members))
-        waveforms = np.empty((len(members), num_samples), dtype=np.float32)
-        for row, utterance in zip(waveforms, members, strict=True):
-            row[:] = read_crop(utterance, int(rng.integers(utterance.num_samples - num_samples + 1)), num_samples)
+        waveforms = torch.empty(len(members), num_samples)
+        fileids: list[str] = []
+        left_out: dict[str, str] = {}
+        for utterance in members:
+            start = int(rng.integers(utterance.num_samples - num_samples + 1))
+            try:
+                waveforms[len(fileids)] = torch.from_numpy(read_crop(utterance, start, num_samples))
+            except InputError as error:
+                if self.recipe.training.bad_audio == "fail" or len(left_out) + 1 == len(members):
+                    raise
+                left_out[utterance.fileid] = str(error)
+            else:
+                fileids.append(utterance.fileid)
         num_frames = self.recipe.model.num_frames(num_samples)
-        rng = generator(self.seed, "masks", step)
-        masked = sample_masked_frames(rng, len(members), num_frames, self.recipe.masking)
-        return Batch([u.fileid for u in members], waveforms, masked)
+        rng = generator(self.seed, "masks", number)
+        masked = torch.from_numpy(sample_masked_frames(rng, len(fileids), num_frames, self.recipe.masking))
+        return Batch(number, fileids, waveforms[: len(fileids)], masked, self._draw_kept_layers(number), left_out)
+
+    def _draw_kept_layers(self, number: int) -> Tensor | None:
+        settings = self.recipe.model
+        if settings.layer_drop == 0:
+            return None
+        drawn = generator(self.seed, "layer drop", number).random(settings.num_layers)
+        return torch.from_numpy(drawn >= settings.layer_drop)
 
 
 def _cut(lengths: np.ndarray, max_batch_samples: int) -> list[int]:
@@ -114,17 +154,22 @@ def _cut(lengths: np.ndarray, max_batch_samples: int) -> list[int]:
     return [*cuts, len(lengths)]
 
 
-def prefetch(batches: Batches, steps: Iterable[int]) -> Iterator[Batch]:
-    """The batches of `steps` in order, read ahead by background threads."""
+def prefetch(batches: Batches, numbers: Iterable[int], device: torch.device) -> Iterator[Batch]:
+    """The batches of `numbers` in order, read ahead by background threads, on their way to the device."""
     num_threads = min(8, len(os.sched_getaffinity(0)))
-    remaining = iter(steps)
+
+    def read(number: int) -> Batch:
+        batch = batches[number]
+        return batch.pin() if device.type == "cuda" else batch
+
+    remaining = iter(numbers)
     pool = ThreadPoolExecutor(num_threads, thread_name_prefix="read batch")
     try:
         ahead: deque[Future[Batch]] = deque()
-        ahead.extend(pool.submit(batches.__getitem__, step) for step in islice(remaining, 2 * num_threads))
+        ahead.extend(pool.submit(read, number) for number in islice(remaining, 2 * num_threads))
         while ahead:
             batch = ahead.popleft().result()
-            ahead.extend(pool.submit(batches.__getitem__, step) for step in islice(remaining, 1))
-            yield batch
+            ahead.extend(pool.submit(read, number) for number in islice(remaining, 1))
+            yield batch.to(device)
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,15 +1,14 @@
 """Self-distillation: student, teacher, prediction heads and codebooks (section 3, figure 1)."""
 
-from collections.abc import Sequence
 from copy import deepcopy
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from artifacts.seeds import generator, seed_for
+from artifacts.seeds import seed_for
 from spidr.codebook import ClusterStatistics, Codebooks, instance_norm, perplexity
 from spidr.model import Encoder, LayerOutput
 from spidr.settings import ModelSettings
@@ -28,17 +27,56 @@ class Heads(nn.Module):
         return torch.baddbmm(self.bias.unsqueeze(1), frames, self.weight.transpose(1, 2))
 
 
+class Tally(NamedTuple):
+    """What a batch gives, as sums on the device: those of several batches, or devices, add up."""
+
+    loss: Tensor
+    """Cross-entropy, summed over the masked frames, averaged over the heads, ()."""
+    num_masked: Tensor
+    """Number of masked frames, ()."""
+    predictions: Tensor
+    """Probabilities predicted at the masked frames, summed, (K, V)."""
+    clusters: ClusterStatistics
+    """Of the frames that move the codebooks."""
+
+    def detach(self) -> "Tally":
+        """The same sums without their graph."""
+        return self._replace(loss=self.loss.detach())
+
+    def plus(self, other: "Tally") -> "Tally":
+        """The tally of both."""
+        return Tally(
+            loss=self.loss + other.loss,
+            num_masked=self.num_masked + other.num_masked,
+            predictions=self.predictions + other.predictions,
+            clusters=ClusterStatistics(
+                self.clusters.sums + other.clusters.sums, self.clusters.counts + other.clusters.counts
+            ),
+        )
+
+
 class Objective(NamedTuple):
-    """What one batch gives, all on the device; nothing of it has been waited for."""
+    """What training is judged by, on the device; nothing of it has been waited for."""
 
     loss: Tensor
     """Equation 3, ()."""
     codebook_perplexity: Tensor
-    """Of the labels of all frames, (K,)."""
+    """Of the labels (section 4.2), (K,)."""
     prediction_perplexity: Tensor
     """Of the predictions at the masked frames, (K,)."""
-    clusters: ClusterStatistics
-    """For the update of the codebooks."""
+    active_codewords: Tensor
+    """Number of codewords that some frame is nearest to, (K,)."""
+
+    @classmethod
+    def of(cls, tally: Tally) -> Self:
+        """The averages of what was summed."""
+        counts = tally.clusters.counts
+        return cls(
+            loss=tally.loss / tally.num_masked,
+            codebook_perplexity=perplexity(counts / counts.sum(-1, keepdim=True)),
+            prediction_perplexity=perplexity(tally.predictions / tally.num_masked),
+            active_codewords=(counts > 0).sum(-1),
+        )
 
 
 class SpidR(nn.Module):
@@ -60,6 +98,8 @@ class SpidR(nn.Module):
         self.heads = Heads(*sizes)
         self.codebooks = Codebooks(*sizes, settings.codebook_decay)
         self.teacher = deepcopy(self.student.transformer).requires_grad_(False).eval()
+        if settings.predict_from == "same_layer":  # nothing is predicted from the output of the last block
+            self.student.transformer.layers[-1].final_layer_norm.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "SpidR":
         """Set training mode; the teacher never has dropout."""
@@ -67,14 +107,13 @@ class SpidR(nn.Module):
         self.teacher.eval()
         return self
 
-    def forward(self, waveforms: Tensor, masked: Tensor, kept: Sequence[bool] | None = None) -> Objective:
-        """The objective of a batch.
+    def forward(self, waveforms: Tensor, masked: Tensor, kept: Tensor | None = None) -> Tally:
+        """The tally of a batch.
 
         Args:
             waveforms: (batch, samples) at 16 kHz.
             masked: Indices of the masked frames, ascending, (batch, num_masked).
-            kept: For each layer of the student, whether layer drop leaves it in; all by default. The
-                head of a layer left out has nothing to predict from, and counts for nothing in the loss.
+            kept: For each layer of the student, whether layer drop leaves it in, bool (num_layers,).
         """
         frames = self.student.frames(waveforms)
         mask = torch.zeros(frames.shape[:2], dtype=torch.bool, device=frames.device).scatter(1, masked, True)
@@ -82,30 +121,34 @@ class SpidR(nn.Module):
             mask.unsqueeze(-1), self.mask_embedding.to(frames.dtype), self.projection_dropout(frames)
         )
         outputs = self.student.transformer(corrupted, kept=kept)
-        labels, clusters = self._labels(frames.detach())
-
-        rows = torch.arange(len(masked), device=masked.device).unsqueeze(1)
+        rows = torch.arange(masked.shape[0], device=masked.device).unsqueeze(1)
         where = (rows * frames.shape[1] + masked).flatten()  # of the masked frames among all, (N,)
+        targets, clusters = self._targets(frames.detach(), where)
+
         logits = self.heads(self._read_by_heads(outputs, where))
         log_probabilities = functional.log_softmax(logits, dim=-1, dtype=torch.float32)  # (K, N, V)
-        targets = labels.index_select(1, where).unsqueeze(-1)
-        losses = -log_probabilities.gather(-1, targets).mean((1, 2))  # (K,)
-        return Objective(
-            loss=self._mean_of_heads(losses, kept),
-            codebook_perplexity=perplexity(clusters.counts / labels.shape[1]),
-            prediction_perplexity=perplexity(log_probabilities.detach().exp().mean(1)),
+        losses = -log_probabilities.gather(-1, targets.unsqueeze(-1)).sum((1, 2))  # (K,)
+        return Tally(
+            loss=losses.mean(),
+            num_masked=torch.full((), where.shape[0], dtype=torch.float32, device=where.device),
+            predictions=log_probabilities.detach().exp().sum(1),
             clusters=clusters,
         )
 
     @torch.no_grad()
-    def _labels(self, frames: Tensor) -> tuple[Tensor, ClusterStatistics]:
-        """Equation 2: the teacher's labels of all frames, (K, batch * frames), and their statistics."""
+    def _targets(self, frames: Tensor, where: Tensor) -> tuple[Tensor, ClusterStatistics]:
+        """Equation 2: the teacher's labels of the masked frames, (K, N), and the statistics for equation 4."""
         outputs = self.teacher(frames)
         embeddings = torch.stack([outputs[layer].ffn for layer in self.settings.codebook_layers])
         embeddings = instance_norm(embeddings.float()).flatten(1, 2)  # (K, batch * frames, dim)
         with torch.autocast(embeddings.device.type, enabled=False):
-            labels = self.codebooks.assign(embeddings)
-            return labels, self.codebooks.summarise(embeddings, labels)
+            if self.settings.codebook_frames == "masked":
+                embeddings = embeddings.index_select(1, where)
+                labels = targets = self.codebooks.assign(embeddings)
+            else:
+                labels = self.codebooks.assign(embeddings)
+                targets = labels.index_select(1, where)
+            return targets, self.codebooks.summarise(embeddings, labels)
 
     def _read_by_heads(self, outputs: list[LayerOutput], where: Tensor) -> Tensor:
         """What each head reads at the masked frames, (K, N, dim).
@@ -119,18 +162,11 @@ class SpidR(nn.Module):
         read = [outputs[layer].ffn.flatten(0, 1).index_select(0, where) for layer in self.settings.codebook_layers]
         return torch.stack(read)
 
-    def _mean_of_heads(self, losses: Tensor, kept: Sequence[bool] | None) -> Tensor:
-        if kept is None or self.settings.predict_from == "last_layer":
-            return losses.mean()
-        present = [kept[layer - 1] for layer in self.settings.codebook_layers]
-        return torch.stack([loss for loss, is_kept in zip(losses, present, strict=True) if is_kept]).mean()
-
     @torch.no_grad()
     def update_teacher(self, decay: float) -> None:
         """Move the teacher towards the student; positional embeddings are copied (section 3)."""
         teacher, student = self.teacher, self.student.transformer
-        for copy, original in zip(teacher.positions.parameters(), student.positions.parameters(), strict=True):
-            copy.copy_(original)
+        torch._foreach_copy_(list(teacher.positions.parameters()), list(student.positions.parameters()))
         followers = [*teacher.layer_norm.parameters(), *teacher.layers.parameters()]
         followed = [*student.layer_norm.parameters(), *student.layers.parameters()]
         get_ema_multi_avg_fn(decay)(followers, followed, None)  # type: ignore[no-untyped-call]
@@ -141,15 +177,3 @@ def build_learner(settings: ModelSettings, seed: int) -> SpidR:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, "weights"))
         return SpidR(settings)
-
-
-def draw_kept_layers(settings: ModelSettings, seed: int, step: int) -> list[bool]:
-    """Layer drop of one step: for each layer of the student, whether it runs.
-
-    Drawn on the host, from the seed and the step alone: the device waits for nothing, and all
-    devices of a training leave out the same layers. A draw that leaves no layer with a head is
-    answered by keeping them all.
-    """
-    kept = generator(seed, "layer drop", step).random(settings.num_layers) >= settings.layer_drop
-    heads = [layer - 1 for layer in settings.codebook_layers]
-    return kept.tolist() if kept[heads].any() else [True] * settings.num_layers

@@ -7,6 +7,7 @@ re-masking. Layers count from 1; layer 0 is the input of the first block.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -25,21 +26,35 @@ class LayerOutput(NamedTuple):
     """The feed-forward network's output before dropout, residual and layer norm: the z of section 3."""
 
 
-def convolve(signal: Tensor, conv: nn.Conv1d) -> Tensor:
-    """`conv` on a signal of (batch, time, channels), which stays so in memory.
+def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Convolution of a signal (batch, time, channels) without padding, as products of its frames with the kernel.
 
-    Layer norms and projections want the channels innermost. As a two-dimensional convolution in
-    ``channels_last`` layout nothing is transposed, which halves the extractor's time on a CPU. Of a
-    waveform, which has one channel, the convolution is a product of its windows with the kernels:
-    for lengths seen for the first time, as all are in extraction, oneDNN needs twenty times as long.
+    Layer norms and projections want the channels innermost, where convolutions of the library have the
+    time: nothing is transposed here. Neither is anything prepared for a length seen for the first time,
+    as all are in extraction, for which oneDNN needs twenty times as long; and a compiled graph of
+    products serves all lengths.
+
+    Args:
+        weight: (channels out, channels in, kernel).
+
+    Returns:
+        (batch, shorter time, channels out).
     """
-    if conv.in_channels == 1 and conv.bias is None and conv.padding == (0,):
-        windows = signal.squeeze(-1).unfold(-1, *conv.kernel_size, *conv.stride)  # (batch, frames, kernel), a view
-        return windows @ conv.weight.squeeze(1).T
-    image = signal.transpose(1, 2).unsqueeze(2)  # (batch, channels, 1, time), a view
-    stride, padding = (1, *conv.stride), (0, *conv.padding)
-    weight = conv.weight.unsqueeze(2)
-    return functional.conv2d(image, weight, conv.bias, stride, padding, groups=conv.groups).squeeze(2).transpose(1, 2)
+    channels, kernel = weight.shape[1:]
+    if channels == 1:
+        windows = signal.squeeze(-1).unfold(-1, kernel, stride)  # (batch, frames, kernel), a view
+        return windows @ weight.squeeze(1).T
+    num_frames = (signal.shape[1] - kernel) // stride + 1
+    num_strides = num_frames + -(-kernel // stride) - 1
+    # The taps of the kernel, stride by stride: in each, consecutive samples are one long frame.
+    padding = max(0, num_strides * stride - signal.shape[1])
+    padded = functional.pad(signal, (0, 0, 0, padding))[:, : num_strides * stride]
+    strides = padded.reshape(len(signal), num_strides, stride * channels)
+    products = (
+        strides[:, place : place + num_frames, : taps.shape[-1] * channels] @ taps.permute(2, 1, 0).flatten(0, 1)
+        for place, taps in enumerate(torch.split(weight, stride, dim=-1))
+    )
+    return reduce(torch.add, products)
 
 
 class ConvolutionLayer(nn.Module):
@@ -53,7 +68,7 @@ class ConvolutionLayer(nn.Module):
 
     def forward(self, signal: Tensor) -> Tensor:
         """(batch, time, channels) to (batch, shorter time, channels)."""
-        return functional.gelu(self.layer_norm(convolve(signal, self.conv)))
+        return functional.gelu(self.layer_norm(convolve(signal, self.conv.weight, self.conv.stride[0])))
 
 
 class Extractor(nn.Module):
@@ -95,7 +110,11 @@ class PositionalConvolution(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(batch, frames, dim) to the same; the layer norm over channels has no parameters."""
-        return functional.gelu(functional.layer_norm(convolve(frames, self.conv), frames.shape[-1:]))
+        # Two-dimensional, so that channels stay innermost in memory: half the time on a CPU.
+        image = frames.transpose(1, 2).unsqueeze(2)  # (batch, dim, 1, frames), a view
+        weight, padding = self.conv.weight.unsqueeze(2), (0, *self.conv.padding)
+        convolved = functional.conv2d(image, weight, self.conv.bias, padding=padding, groups=self.conv.groups)
+        return functional.gelu(functional.layer_norm(convolved.squeeze(2).transpose(1, 2), frames.shape[-1:]))
 
 
 class Attention(nn.Module):
@@ -172,26 +191,25 @@ class Transformer(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(
-        self, frames: Tensor, num_layers: int | None = None, kept: Sequence[bool] | None = None
-    ) -> list[LayerOutput]:
+    def forward(self, frames: Tensor, num_layers: int | None = None, kept: Tensor | None = None) -> list[LayerOutput]:
         """Outputs of layers 0 to `num_layers`, so that index k is layer k.
 
         Args:
             frames: Projected frames, (batch, frames, dim).
             num_layers: Stop after this layer; the layers above are not computed. All by default.
-            kept: For each layer, whether it runs. One left out (layer drop) hands its input on, and
-                its feed-forward output is zero.
+            kept: For each layer, whether the batch goes through it, bool (num_layers,); through all by
+                default. A layer left out (layer drop) hands its input on. Its feed-forward network has
+                its say all the same, to its prediction head: so every step is the same graph, with a
+                gradient for every weight.
 
         Layer 0 is the input of the first block under either name: it has no feed-forward network.
         """
         hidden = self.dropout(self.layer_norm(frames + self.positions(frames)))
         outputs = [LayerOutput(hidden, hidden)]
         for index, layer in enumerate(self.layers[:num_layers]):
-            if kept is None or kept[index]:
-                outputs.append(layer(outputs[-1].block))
-            else:
-                outputs.append(LayerOutput(outputs[-1].block, torch.zeros_like(hidden)))
+            block, ffn = layer(hidden)
+            hidden = block if kept is None else torch.where(kept[index], block, hidden)
+            outputs.append(LayerOutput(hidden, ffn))
         return outputs
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from artifacts.settings import Settings
+from artifacts.trackers import TrackerName
 
 SAMPLE_RATE_HZ = 16000
 """As `corpora.audio`, which settings do not import: it loads libsndfile."""
@@ -64,13 +65,16 @@ class ModelSettings(Settings):
     ffn_dropout: Rate = 0.0
     """Dropout inside the feed-forward network. fairseq: activation_dropout"""
     layer_drop: Rate = 0.05
-    """Probability that a layer of the student is left out of a step. fairseq: encoder_layerdrop"""
+    """Probability that a batch goes past a layer of the student. fairseq: encoder_layerdrop"""
     num_codebooks: PositiveInt = 8
     """K: the last K layers have a codebook and a prediction head. fairseq: average_top_k_layers"""
     codebook_size: int = Field(default=256, ge=2)
     """V, the number of codewords of a codebook. fairseq: codebook_size"""
     codebook_decay: Decay = 0.9
     """tau, the decay of the codebooks (equation 4). fairseq: codebook_init_decay"""
+    codebook_frames: Literal["all", "masked"] = "all"
+    """Frames that move the codebooks and that their perplexity is of: all (section 3), or the masked ones, as in the
+    released code."""
     predict_from: Literal["same_layer", "last_layer"] = "same_layer"
     """What head k reads: the student's layer k (SpidR), or its last layer whatever k (DinoSR)."""
 
@@ -203,7 +207,10 @@ class BatchSettings(Settings):
     max_samples: PositiveInt = 320_000
     """Longer utterances are cropped at random. fairseq: max_sample_size"""
     max_batch_samples: PositiveInt = 3_800_000
-    """Most samples in the batch of one device; the paper has 16 of them. fairseq: max_tokens"""
+    """Most samples in a batch, which one device holds. fairseq: max_tokens"""
+    batches_per_step: PositiveInt = 16
+    """Batches that a step learns from, shared out evenly over the devices, of which the paper has 16. One with fewer
+    takes several in turn and learns the same."""
     num_buckets: PositiveInt = 1000
     """Buckets of equal width between the two lengths; utterances are shuffled within theirs."""
 
@@ -218,7 +225,7 @@ class BatchSettings(Settings):
 
 
 class TrainingSettings(Settings):
-    """How long, how precisely, and how often to look. Nothing here but `precision` changes what is learnt."""
+    """How long, how precisely, and how often to look: what is learnt is the same but for `precision`."""
 
     steps: NonNegativeInt | None = None
     """Steps to train for; null: to the end of the learning rate's three stages."""
@@ -230,6 +237,12 @@ class TrainingSettings(Settings):
     """Steps between two checkpoints; the last step always has one."""
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept."""
+    bad_audio: Literal["fail", "skip"] = "fail"
+    """An audio file that is not what the manifest says stops the training, or is left out, named and counted."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Compile the step (torch.compile, which takes a minute): on a GPU, always or never."""
+    trackers: tuple[TrackerName, ...] = ()
+    """What else is told of the log, where it is installed: tensorboard, wandb."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the matrix products (autocast); weights, codebooks and loss are float32 always."""
 

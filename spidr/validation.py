@@ -9,31 +9,34 @@ from torch import Tensor
 
 from artifacts.checkpoints import ADVICE
 from artifacts.errors import InputError
+from artifacts.workers import Workers
 from spidr.batches import Batches, prefetch
 from spidr.learner import Objective, SpidR
-from spidr.step import autocast, to_device
+from spidr.step import autocast
 
 COLLAPSED = 0.05
 """A codebook whose perplexity is below this share of its codewords (13 of 256) has collapsed."""
 
 
 @torch.no_grad()
-def validate(learner: SpidR, batches: Batches, device: torch.device) -> dict[str, Any]:
+def validate(learner: SpidR, batches: Batches, device: torch.device, workers: Workers) -> dict[str, Any]:
     """Loss and perplexities of one epoch of `batches`, the same crops and masks every time.
 
-    Perplexities are taken over each batch and then averaged (section 4.2).
+    Perplexities are taken over each batch and then averaged (section 4.2). Workers share the batches.
 
     Raises:
         InputError: An audio file is not what the manifest says, or the loss is not finite.
     """
     learner.eval()
-    total = torch.zeros((), device=device)
-    for batch in prefetch(batches, range(batches.batches_per_epoch)):
+    num_codebooks, num_batches = learner.settings.num_codebooks, batches.batches_per_epoch
+    total = torch.zeros(4, num_codebooks, dtype=torch.float64, device=device)
+    for batch in prefetch(batches, range(workers.rank, num_batches, workers.size), device):
         with autocast(batches.recipe, device):
-            objective = learner(*to_device(batch, device))
-        total = total + figures(objective)
+            tally = learner(batch.waveforms, batch.masked)
+        total += figures(Objective.of(tally))
     learner.train()
-    measured = name_figures(total / batches.batches_per_epoch, learner.settings.codebook_layers)
+    workers.add_up(total)
+    measured = name_figures(total / num_batches, learner.settings.codebook_layers)
     if not math.isfinite(measured["loss"]):
         raise InputError(f"validation: found a loss of {measured['loss']}, expected a finite number; {ADVICE}")
     return measured
@@ -42,9 +45,8 @@ def validate(learner: SpidR, batches: Batches, device: torch.device) -> dict[str
 @torch.no_grad()
 def figures(objective: Objective) -> Tensor:
     """Loss (the same K times), both perplexities and number of codewords in use, float64 (4, K)."""
-    active = (objective.clusters.counts > 0).sum(-1)
-    perplexities = objective.codebook_perplexity, objective.prediction_perplexity
-    return torch.stack([objective.loss.expand_as(active).double(), *perplexities, active])
+    loss, *per_layer = objective
+    return torch.stack([loss.expand_as(per_layer[0]).double(), *per_layer])
 
 
 def name_figures(values: Tensor, layers: list[int]) -> dict[str, Any]:

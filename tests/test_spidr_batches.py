@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from artifacts.errors import InputError
 from corpora.manifest import Utterance
@@ -84,7 +85,7 @@ def test_rows_are_crops_of_the_shortest_row_s_length(speech: list[Utterance]) ->
         assert batch.fileids == [u.fileid for u in members]
         assert batch.waveforms.shape == (len(members), min(10_000, *(u.num_samples for u in members)))
         assert len(batch.masked) == len(members)
-        for row, utterance in zip(batch.waveforms, members, strict=True):
+        for row, utterance in zip(batch.waveforms.numpy(), members, strict=True):
             whole, _ = soundfile.read(utterance.path, dtype="float32")
             (start,) = (i for i in np.flatnonzero(whole == row[0]) if np.array_equal(whole[i : i + len(row)], row))
             if utterance.num_samples == 30_000:
@@ -95,17 +96,58 @@ def test_rows_are_crops_of_the_shortest_row_s_length(speech: list[Utterance]) ->
 def test_reading_ahead_gives_the_same_batches_in_order(speech: list[Utterance]) -> None:
     made = batches(speech, max_samples=10_000, max_batch_samples=20_000, num_buckets=4)
     steps = range(3, 20)
-    for step, batch in zip(steps, prefetch(made, steps), strict=True):
-        assert batch.fileids == made[step].fileids
-        assert np.array_equal(batch.waveforms, made[step].waveforms)
-        assert np.array_equal(batch.masked, made[step].masked)
+    for step, batch in zip(steps, prefetch(made, steps, torch.device("cpu")), strict=True):
+        assert (batch.number, batch.fileids) == (step, made[step].fileids)
+        assert torch.equal(batch.waveforms, made[step].waveforms)
+        assert torch.equal(batch.masked, made[step].masked)
 
 
 def test_a_missing_file_is_named_by_the_reader(speech: list[Utterance]) -> None:
     speech[2].path.unlink()
     made = batches(speech, max_samples=10_000, max_batch_samples=20_000, num_buckets=4)
     with pytest.raises(InputError, match=r"u2\.wav: no such file"):
-        list(prefetch(made, range(made.batches_per_epoch)))
+        list(prefetch(made, range(made.batches_per_epoch), torch.device("cpu")))
+
+
+def test_bad_audio_is_left_out_and_named_where_that_is_asked_for(speech: list[Utterance]) -> None:
+    speech[1].path.write_bytes(b"RIFF no")
+    soundfile.write(speech[2].path, np.zeros((5200, 2)), 16_000)
+    soundfile.write(speech[3].path, np.zeros(8000), 16_000)
+    recipe = Recipe.model_validate(
+        {
+            "batches": {"max_samples": 10_000, "max_batch_samples": 40_000, "num_buckets": 4},
+            "training": {"bad_audio": "skip"},
+        }
+    )
+    made = Batches(speech, recipe, 0)
+    first_epoch = list(prefetch(made, range(made.batches_per_epoch), torch.device("cpu")))
+    assert sorted(fileid for batch in first_epoch for fileid in batch.fileids) == ["u0", "u4", "u5"]
+    left_out = {fileid: reason for batch in first_epoch for fileid, reason in batch.left_out.items()}
+    assert sorted(left_out) == ["u1", "u2", "u3"]
+    assert "u1.wav: not readable as audio" in left_out["u1"]
+    assert "u2.wav: found 2 channels, expected mono" in left_out["u2"]
+    assert "u3.wav: found 8,000 samples, the manifest says 9,000" in left_out["u3"]
+    for batch in first_epoch:
+        assert len(batch.waveforms) == len(batch.masked) == len(batch.fileids)
+
+
+def test_a_batch_of_bad_audio_alone_is_refused(speech: list[Utterance]) -> None:
+    for utterance in speech:
+        utterance.path.unlink()
+    recipe = Recipe.model_validate({"training": {"bad_audio": "skip"}})
+    with pytest.raises(InputError, match=r"u\d\.wav: no such file"):
+        Batches(speech, recipe, 0)[0]
+
+
+def test_layer_drop_is_drawn_for_each_batch_as_often_as_asked() -> None:
+    model = {"layer_drop": 0.3}
+    made = Batches(utterances(3000), Recipe.model_validate({"model": model}), 0)
+    draws = [made._draw_kept_layers(number) for number in range(500)]
+    kept = torch.stack([draw for draw in draws if draw is not None]).double()
+    assert kept.shape == (500, 12)
+    assert kept.mean().item() == pytest.approx(0.7, abs=0.02)
+    none = Batches(utterances(3000), Recipe.model_validate({"model": {"layer_drop": 0}}), 0)
+    assert none._draw_kept_layers(0) is None
 
 
 def test_a_corpus_of_short_utterances_is_refused() -> None:

@@ -6,12 +6,14 @@ import torch
 from test_spidr_model import SMALL, waveforms
 from torch.nn import functional
 
+from artifacts.workers import ALONE
+from spidr.batches import Batch
 from spidr.codebook import instance_norm
-from spidr.learner import SpidR, build_learner, draw_kept_layers
+from spidr.learner import Objective, SpidR, Tally, build_learner
 from spidr.masking import sample_masked_frames
 from spidr.schedules import teacher_decay
 from spidr.settings import LinearTeacher, MaskingSettings, ModelSettings, OptimizerSettings, Recipe, TrainingSettings
-from spidr.step import build_optimizer, training_step
+from spidr.step import Outcome, Stepper, build_optimizer
 
 QUIET = SMALL.model_copy(update={"dropout": 0.0, "attention_dropout": 0.0, "layer_drop": 0.0})
 DINOSR = QUIET.model_copy(update={"predict_from": "last_layer"})
@@ -49,34 +51,47 @@ def slow_losses(learner: SpidR, masked: torch.Tensor) -> list[float]:
 def test_the_loss_is_equation_3(settings: ModelSettings) -> None:
     learner, masked = build_learner(settings, 0), masked_frames()
     expected = float(np.mean(slow_losses(learner, masked)))
-    assert learner(waveforms(), masked).loss.item() == pytest.approx(expected, rel=1e-4)
-
-
-def test_the_head_of_a_dropped_layer_counts_for_nothing() -> None:
-    learner, masked = build_learner(QUIET, 0), masked_frames()
-    kept = [True, True, False, True]
-    loss = learner(waveforms(), masked, kept).loss
-    loss.backward()
-    assert learner.heads.weight.grad is not None
-    assert [bool(grad.any()) for grad in learner.heads.weight.grad] == [True, False, True]
-    learner.student.transformer.layers[2] = torch.nn.Identity()  # not called
-    assert learner(waveforms(), masked, kept).loss.item() == loss.item()
+    assert Objective.of(learner(waveforms(), masked)).loss.item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_dropped_layer_hands_its_input_on() -> None:
     transformer = build_learner(QUIET, 0).student.transformer
     frames = torch.randn(1, 20, 32)
-    outputs = transformer(frames, kept=[True, False, True, True])
-    assert outputs[2].block is outputs[1].block
-    assert not outputs[2].ffn.any()
+    outputs = transformer(frames, kept=torch.tensor([True, False, True, True]))
+    assert torch.equal(outputs[2].block, outputs[1].block)
+    whole = transformer(frames)
+    assert torch.equal(outputs[2].ffn, whole[2].ffn)  # what its head reads
+    torch.testing.assert_close(outputs[3].ffn, transformer.layers[2](outputs[1].block).ffn)
+    assert not torch.equal(outputs[3].ffn, whole[3].ffn)
 
 
-def test_layers_are_dropped_as_often_as_asked_and_some_head_always_stays() -> None:
-    often = SMALL.model_copy(update={"layer_drop": 0.5})
-    draws = np.array([draw_kept_layers(often, 0, step) for step in range(2000)])
-    assert draws[:, 0].mean() == pytest.approx(0.5 + 0.5**4, abs=0.04)  # no head left: all are kept
-    assert draws[:, 1:].any(axis=1).all()
-    assert draw_kept_layers(often, 0, 7) == draw_kept_layers(often, 0, 7)
+def test_every_weight_has_a_gradient_whichever_layers_are_dropped() -> None:
+    learner = build_learner(QUIET, 0)
+    learner(waveforms(), masked_frames(), torch.tensor([True, False, False, True])).loss.backward()
+    without = {name for name, weights in learner.named_parameters() if weights.requires_grad and weights.grad is None}
+    assert not without
+
+
+@pytest.mark.parametrize("frames", ["all", "masked"])
+def test_codebooks_are_moved_by_all_frames_or_by_the_masked_ones(frames: str) -> None:
+    learner, masked = build_learner(QUIET.model_copy(update={"codebook_frames": frames}), 0), masked_frames()
+    tally = learner(waveforms(), masked)
+    count = masked.numel() if frames == "masked" else 2 * SMALL.num_frames(6400)
+    assert tally.clusters.counts.sum(-1).tolist() == [count] * 3
+    loss = build_learner(QUIET, 0)(waveforms(), masked).loss
+    torch.testing.assert_close(tally.loss, loss)  # predicted is at the masked frames either way
+
+
+def test_tallies_of_batches_add_up_to_that_of_both() -> None:
+    learner, masked = build_learner(QUIET, 0), masked_frames()
+    whole = learner(waveforms(), masked)
+    first, second = (learner(waveforms()[row], masked[row]) for row in (slice(0, 1), slice(1, 2)))
+    for found, wanted in zip(_tensors(first.plus(second)), _tensors(whole), strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+
+
+def _tensors(tally: Tally) -> list[torch.Tensor]:
+    return [*tally[:3], *tally.clusters]
 
 
 def test_only_masked_frames_differ_for_the_student() -> None:
@@ -112,9 +127,12 @@ def test_the_teacher_has_neither_gradient_nor_dropout() -> None:
     assert learner.mask_embedding.grad is not None
 
 
-def step_once(learner: SpidR, recipe: Recipe, step: int = 0) -> None:
-    optimizer = build_optimizer(learner, recipe.optimizer)
-    training_step(learner, optimizer, waveforms(), masked_frames(), recipe, 0, step)
+def batch(rows: slice = slice(None), number: int = 0) -> Batch:
+    return Batch(number, [], waveforms()[rows], masked_frames()[rows], None, {})
+
+
+def step_once(learner: SpidR, recipe: Recipe, step: int = 0, *batches: Batch) -> Outcome:
+    return Stepper(learner, recipe, 0, ALONE).step(batches or [batch()], step)
 
 
 def recipe_of(model: ModelSettings, **optimizer: object) -> Recipe:
@@ -169,28 +187,50 @@ def test_spidrs_teacher_copies_positions_even_where_its_decay_has_reached_one() 
         assert torch.equal(tensor, before[name]) != name.startswith("positions"), name
 
 
+def test_a_step_of_several_batches_is_that_of_one_large_batch() -> None:
+    recipe = recipe_of(QUIET, initial_ratio=1.0)
+    learners = [build_learner(QUIET, 0).train() for _ in range(2)]
+    outcomes = [
+        step_once(learners[0], recipe, 0, batch()),
+        step_once(learners[1], recipe, 0, batch(slice(0, 1)), batch(slice(1, 2), number=1)),
+    ]
+    torch.testing.assert_close(outcomes[1], outcomes[0], atol=1e-5, rtol=1e-5)
+    expected = learners[0].state_dict()
+    for name, tensor in learners[1].state_dict().items():
+        torch.testing.assert_close(tensor, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
 def test_the_gradient_is_clipped() -> None:
     recipe = recipe_of(QUIET, clip_norm=1e-3)
     learner = build_learner(QUIET, 0).train()
-    optimizer = build_optimizer(learner, recipe.optimizer)
-    _, norm = training_step(learner, optimizer, waveforms(), masked_frames(), recipe, 0, 0)
-    assert norm > 1e-3
+    assert step_once(learner, recipe).gradient_norm > 1e-3
     clipped = torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None]).norm()
     assert clipped.item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_gradient_is_that_of_the_mean_over_masked_frames() -> None:
+    learner = build_learner(QUIET, 0).train()
+    stepper = Stepper(learner, recipe_of(QUIET, clip_norm=1e9), 0, ALONE)
+    parameters = dict(learner.named_parameters())
+    loss = Objective.of(learner(waveforms(), masked_frames())).loss
+    learnt = [weights for weights in parameters.values() if weights.requires_grad]
+    expected = torch.autograd.grad(loss, learnt)
+    outcome = stepper.step([batch()], 0)
+    for weights, gradient in zip(learnt, expected, strict=True):
+        torch.testing.assert_close(weights.grad, gradient, atol=1e-6, rtol=1e-4)
+    assert outcome.gradient_norm.item() == pytest.approx(torch.cat([g.flatten() for g in expected]).norm().item())
 
 
 def test_bfloat16_changes_the_loss_by_rounding_only() -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
         recipe = recipe_of(QUIET).model_copy(update={"training": TrainingSettings(precision=precision)})
-        learner = build_learner(QUIET, 0).train()
-        optimizer = build_optimizer(learner, recipe.optimizer)
-        objective, _ = training_step(learner, optimizer, waveforms(), masked_frames(), recipe, 0, 0)
-        assert objective.loss.dtype == objective.clusters.sums.dtype == torch.float32
+        objective = step_once(build_learner(QUIET, 0).train(), recipe).objective
+        assert objective.loss.dtype == objective.codebook_perplexity.dtype == torch.float32
         losses.append(objective.loss.item())
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
 def test_default_optimizer_is_adamw_of_table_5() -> None:
-    (group,) = build_optimizer(build_learner(SMALL, 0), OptimizerSettings()).param_groups
+    (group,) = build_optimizer(list(build_learner(SMALL, 0).parameters()), OptimizerSettings()).param_groups
     assert (group["lr"], group["betas"], group["weight_decay"], group["eps"]) == (5e-4, (0.9, 0.95), 0.01, 1e-6)

@@ -55,7 +55,21 @@ def test_the_base_recipe_is_the_defaults() -> None:
 def test_recipes_are_valid(name: str) -> None:
     recipe = load_settings(Recipe, str(RECIPES / name))
     assert recipe.model.frame_rate_hz == 50
-    assert (recipe.model.predict_from == "last_layer") == ("dinosr" in name)
+    assert (recipe.model.predict_from == "last_layer") == ("dinosr" in name and "heads" not in name)
+
+
+def test_the_rows_of_table_8_are_recipes_of_the_same_code() -> None:
+    """DinoSR, + Heads, + Exp. EMA, both: nothing else differs."""
+    rows = [f"{name}.yaml" for name in ("dinosr-base", "dinosr-heads-base", "dinosr-exp-ema-base", "base")]
+    recipes = [load_settings(Recipe, str(RECIPES / name)) for name in rows]
+    changed = [(recipe.model.predict_from, recipe.teacher.schedule) for recipe in recipes]
+    assert changed == [
+        ("last_layer", "linear"), ("same_layer", "linear"), ("last_layer", "exponential"), ("same_layer", "exponential")
+    ]  # fmt: skip
+    spidr = recipes[-1]
+    for recipe in recipes:
+        model = recipe.model.model_copy(update={"predict_from": "same_layer"})
+        assert recipe.model_copy(update={"model": model, "teacher": spidr.teacher}) == spidr
 
 
 def test_original_dinosr_has_query_key_and_value_biases() -> None:
@@ -79,23 +93,30 @@ def test_the_extractor_makes_as_many_frames_as_the_settings_say(num_samples: int
 
 @pytest.mark.parametrize(
     "conv",
-    [
-        nn.Conv1d(8, 12, 5, stride=3, padding=2, groups=4),
-        nn.Conv1d(8, 12, 4, stride=2, bias=False),
-        nn.Conv1d(1, 12, 7, stride=3, bias=False),
-    ],
-    ids=["grouped", "plain", "of a waveform"],
+    [nn.Conv1d(8, 12, kernel, stride, bias=False) for kernel, stride in ((3, 2), (2, 2), (4, 2), (7, 2), (2, 3))]
+    + [nn.Conv1d(1, 12, 7, stride=3, bias=False)],
+    ids=lambda conv: f"{conv.in_channels} channels, kernel {conv.kernel_size[0]}, stride {conv.stride[0]}",
 )
-def test_convolutions_without_transposing_are_convolutions(conv: nn.Conv1d) -> None:
-    signal = torch.randn(2, 50, conv.in_channels)
-    weights = torch.randn(convolve(signal, conv).shape)
-    gradients = []
-    for output in (convolve(signal, conv), conv(signal.transpose(1, 2)).transpose(1, 2)):
-        conv.zero_grad()
-        (output * weights).sum().backward()
-        assert conv.weight.grad is not None
-        gradients.append((output.detach(), conv.weight.grad))
-    torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-5)
+@pytest.mark.parametrize("num_samples", [8, 49, 50])
+def test_convolutions_as_products_are_convolutions(conv: nn.Conv1d, num_samples: int) -> None:
+    signal = torch.randn(2, num_samples, conv.in_channels, requires_grad=True)
+    expected = conv(signal.transpose(1, 2)).transpose(1, 2)
+    found = convolve(signal, conv.weight, conv.stride[0])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weights = torch.randn_like(expected)
+    of = [signal, conv.weight]
+    for gradient, wanted in zip(
+        torch.autograd.grad(found, of, weights), torch.autograd.grad(expected, of, weights), strict=True
+    ):
+        torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_a_positional_convolution_is_one_with_padding_groups_and_a_norm_over_channels() -> None:
+    positions = Encoder(SMALL).transformer.positions[0]
+    frames = torch.randn(2, 50, 32)
+    convolved = positions.conv(frames.transpose(1, 2)).transpose(1, 2)
+    expected = functional.gelu(functional.layer_norm(convolved, (32,)))
+    torch.testing.assert_close(positions(frames), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_loudness_and_offset_of_a_recording_do_not_matter() -> None:

@@ -16,10 +16,11 @@ import torch
 from safetensors.torch import load_file
 
 from artifacts.errors import InputError
+from artifacts.workers import ALONE
 from corpora.manifest import Utterance, read_manifest, write_manifest
 from spidr.batches import Batches
 from spidr.encoder import load_encoder
-from spidr.learner import Objective, build_learner
+from spidr.learner import Objective, Tally, build_learner
 from spidr.settings import Recipe
 from spidr.train import main, train
 from spidr.validation import validate, warn_of_collapse
@@ -39,7 +40,7 @@ RECIPE: dict[str, Any] = {
         "codebook_size": 8,
     },
     "optimizer": {"warmup_steps": 2, "hold_steps": 4, "decay_steps": 2, "freeze_extractor_step": 6},
-    "batches": {"max_samples": 8000, "max_batch_samples": 24_000, "num_buckets": 2},
+    "batches": {"max_samples": 8000, "max_batch_samples": 24_000, "batches_per_step": 1, "num_buckets": 2},
     "training": {
         "log_every": 2,
         "validate_every": 4,
@@ -80,7 +81,8 @@ def final_state(folder: Path, step: int = 8) -> dict[str, Any]:
 def log_values(folder: Path) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     for line in lines:
-        line.pop("audio_s_per_s", None)
+        for key in ("audio_s_per_s", "waited_for_data"):
+            line.pop(key, None)
     return lines
 
 
@@ -175,14 +177,14 @@ def test_validation_averages_its_batches_and_keeps_none_of_them(manifest: Path) 
     learner = build_learner(recipe.model, 0)
     losses, alive, most_alive = [], [], 0
 
-    def watch(_: object, __: object, objective: Objective) -> None:
+    def watch(_: object, __: object, tally: Tally) -> None:
         nonlocal most_alive
-        losses.append(objective.loss.item())
-        alive.append(weakref.ref(objective.clusters.sums))
+        losses.append(Objective.of(tally).loss.item())
+        alive.append(weakref.ref(tally.clusters.sums))
         most_alive = max(most_alive, sum(sums() is not None for sums in alive))
 
     learner.register_forward_hook(watch)
-    measured = validate(learner, batches, torch.device("cpu"))
+    measured = validate(learner, batches, torch.device("cpu"), ALONE)
     assert len(losses) == batches.batches_per_epoch > 2
     assert measured["loss"] == pytest.approx(np.mean(losses))
     assert most_alive <= 2  # this batch's and the one's before
