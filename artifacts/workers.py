@@ -102,7 +102,8 @@ def _place() -> tuple[int, int, int] | None:
         return int(variables["RANK"]), int(variables["WORLD_SIZE"]), int(variables["LOCAL_RANK"])
     # srun tells each process of a step how many there are; in a batch script without srun it is unset.
     if int(variables.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        variables.setdefault("MASTER_ADDR", _first_host(variables["SLURM_STEP_NODELIST"]))
+        if "MASTER_ADDR" not in variables:
+            variables["MASTER_ADDR"] = _first_host(variables["SLURM_STEP_NODELIST"])
         # The same on all nodes, and another for each job of a node.
         variables.setdefault("MASTER_PORT", str(20_000 + int(variables["SLURM_JOB_ID"]) % 40_000))
         return (
