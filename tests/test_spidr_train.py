@@ -1,6 +1,7 @@
 """Training from the command line: outputs, resumption, damage, wrong input."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from artifacts.errors import InputError
+from artifacts.errors import InputError, Stopped
 from artifacts.workers import ALONE
 from corpora.manifest import Utterance, read_manifest, write_manifest
 from spidr.batches import Batches
@@ -104,6 +105,50 @@ def test_a_stopped_training_ends_as_if_it_had_never_stopped(manifest: Path, tmp_
     run_training(manifest, stopped)
     # The validation at step 5, where the stopped training thought that it ended, is cut with the rest.
     assert_same_training(stopped, whole)
+
+
+def test_a_training_whose_time_is_up_saves_and_goes_on(manifest: Path, tmp_path: Path) -> None:
+    whole = run_training(manifest, tmp_path / "whole")
+    recipe = Recipe.model_validate({**RECIPE, "training": {**RECIPE["training"], "steps": 8}})
+    utterances = read_manifest(manifest)
+    made = Batches(utterances, recipe, 0), Batches(utterances[:4], recipe, 1)
+    arguments = recipe, *made, tmp_path / "stopped", 0, torch.device("cpu")
+    for done in range(1, 8):  # a step at a time
+        said = f"stopped by time budget of .* s after step {done} of 8, saved: start again to go on"
+        with pytest.raises(Stopped, match=said):
+            train(*arguments, time_budget_s=1e-9)
+    train(*arguments, time_budget_s=1e-9)  # nothing is left to stop after the last step
+    assert_same_training(tmp_path / "stopped", whole)
+
+
+def test_sigterm_saves_and_stops(manifest: Path, tmp_path: Path) -> None:
+    endless = {**RECIPE, "training": {**RECIPE["training"], "steps": 100_000, "checkpoint_every": 100_000}}
+    arguments = command(manifest, tmp_path / "stopped")
+    arguments[arguments.index("--settings") + 1] = json.dumps(endless)
+    job = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "stopped" / "training" / "log.jsonl"
+    while job.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.01)
+    job.send_signal(signal.SIGTERM)
+    said = job.communicate(timeout=60)[1]
+    assert job.returncode == 75
+    (saved,) = (tmp_path / "stopped" / "training" / "checkpoints").glob("step-*.pt")
+    step = int(saved.stem.removeprefix("step-"))
+    assert f"stopped by SIGTERM after step {step:,} of 100,000, saved: start again to go on" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "stopped" / "config.json").exists()
+
+
+def test_bad_audio_that_is_left_out_is_named_and_counted(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "audio" / "u5.wav").write_bytes(b"")
+    with pytest.raises(InputError, match=r"u5\.wav: not readable as audio"):
+        run_training(manifest, tmp_path / "fails")
+    folder = run_training(manifest, tmp_path / "skips", bad_audio="skip")
+    met = capsys.readouterr().err.count("u5.wav: not readable as audio")
+    assert met > 1
+    assert final_state(folder)["num_left_out"] == met
 
 
 def test_a_damaged_checkpoint_is_passed_over(

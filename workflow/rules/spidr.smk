@@ -9,6 +9,7 @@ rule pretrain:
     output:
         config=f"{ROOT}/encoders/{{encoder}}/config.json",
         weights=f"{ROOT}/encoders/{{encoder}}/model.safetensors",
+        teacher=f"{ROOT}/encoders/{{encoder}}/teacher.safetensors",
     log:
         f"{LOGS}/pretrain/{{encoder}}.log",
     benchmark:
