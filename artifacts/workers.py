@@ -1,6 +1,7 @@
 """Processes that train one model together, started by ``torchrun`` or by ``srun``; or one process alone."""
 
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -115,11 +116,14 @@ def _place() -> tuple[int, int, int] | None:
 
 
 def _first_host(nodes: str) -> str:
+    """The first of a step's nodes, by a name that leads there."""
     command = ["scontrol", "show", "hostnames", nodes]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
-    except (FileNotFoundError, subprocess.CalledProcessError, IndexError):
+        host = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+        socket.getaddrinfo(host, None)  # torch would try for half an hour
+    except (FileNotFoundError, subprocess.CalledProcessError, IndexError, socket.gaierror):
         raise InputError(
-            f"SLURM_STEP_NODELIST: found {nodes}, which scontrol did not resolve; set MASTER_ADDR to the host of the "
-            "first process"
+            f"SLURM_STEP_NODELIST: found {nodes}, whose first host was not found; set MASTER_ADDR to the address of "
+            "the first process"
         ) from None
+    return host

@@ -1,7 +1,6 @@
 """Training from the command line: outputs, resumption, damage, wrong input."""
 
 import json
-import re
 import signal
 import subprocess
 import sys
