@@ -6,9 +6,10 @@ CORES ?= 2
 VENV := .venv
 LOCK := envs/requirements.lock
 RUN := $(VENV)/bin
+PEER := .peer
 ROOMS := artifacts corpora spidr units slm eval workflow
 
-.PHONY: demo test test-slow lint unlock lock clean
+.PHONY: demo test test-slow peer test-peer lint unlock lock clean
 
 demo: $(VENV)/.ready
 	$(RUN)/snakemake -c $(CORES) all --configfile config/demo.yaml
@@ -19,6 +20,12 @@ test: lint
 
 test-slow: $(VENV)/.ready
 	$(RUN)/pytest -m slow
+
+# The authors' package (CC BY-NC) has our import name: it lies in an environment of its own, for comparisons only.
+peer: $(PEER)/.ready
+
+test-peer: $(VENV)/.ready peer
+	SPIDR_PEER=$(PEER)/bin/python $(RUN)/pytest -m peer
 
 lint: $(VENV)/.ready
 	$(RUN)/ruff format --check .
@@ -40,10 +47,21 @@ $(VENV)/.ready: $(LOCK)
 	fi
 	touch $@
 
+# With the lock's torch, so that differences are not torch's.
+$(PEER)/.ready: $(LOCK)
+	$(PYTHON) -m venv --clear $(PEER)
+	@torch=$$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' $(LOCK)); \
+	if command -v uv > /dev/null; then \
+	  VIRTUAL_ENV=$(PEER) uv pip install spidr==0.2.0 $$torch; \
+	else \
+	  $(PEER)/bin/python -m pip install spidr==0.2.0 $$torch; \
+	fi
+	touch $@
+
 # Resolve the lock anew from pyproject.toml (needs uv).
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.12 --generate-hashes \
 	  --no-emit-index-url --no-header -o $(LOCK)
 
 clean:
-	rm -rf $(VENV) .snakemake
+	rm -rf $(VENV) $(PEER) .snakemake

@@ -6,7 +6,10 @@
 import argparse
 from typing import NamedTuple
 
+import torch
+
 from artifacts.settings import load_settings
+from spidr.learner import SpidR
 from spidr.settings import ModelSettings, Recipe
 
 MASKED = 0.52
@@ -64,17 +67,16 @@ def step_flops(model: ModelSettings, num_rows: int, num_samples: int, masked: fl
     return sum(part.flops for part in step_parts(model, num_rows, num_samples, masked).values())
 
 
-def weight_bytes(num_learnt: int, num_teacher: int) -> dict[str, float]:
-    """Bytes that optimizer, teacher and clipping move in a step, all float32.
-
-    Args:
-        num_learnt: Parameters with a gradient.
-        num_teacher: Parameters of the teacher.
-    """
+def weight_bytes(model: ModelSettings) -> dict[str, float]:
+    """Bytes that a step moves for the weights alone, all float32, whatever the batch."""
+    with torch.device("meta"):
+        learner = SpidR(model)
+    learnt = sum(weights.numel() for weights in learner.parameters() if weights.requires_grad)
+    taught = sum(weights.numel() for weights in learner.teacher.parameters())
     return {
-        "gradient norm and scaling": 4.0 * num_learnt * 3,  # read, read, write
-        "AdamW": 4.0 * num_learnt * 7,  # reads weight, gradient and two moments, writes all but the gradient
-        "teacher": 4.0 * num_teacher * 3,  # reads both, writes one
+        "gradient: norm, scaling": 4.0 * learnt * 3,  # read, read, write
+        "AdamW": 4.0 * learnt * 7,  # reads weight, gradient and two moments, writes all but the gradient
+        "teacher": 4.0 * taught * 3,  # reads both, writes one
     }
 
 
@@ -92,7 +94,10 @@ def main() -> None:
     print("| part | TFLOP of a step | share |\n|---|---|---|")
     for name, part in parts.items():
         print(f"| {name} | {part.flops / 1e12:.3f} | {part.flops / total:.1%} |")
-    print(f"| all | {total / 1e12:.2f} | |")
+    print(f"| all | {total / 1e12:.2f} | |\n")
+    print("| weights | GB of a step |\n|---|---|")
+    for name, num_bytes in weight_bytes(recipe.model).items():
+        print(f"| {name} | {num_bytes / 1e9:.2f} |")
 
 
 if __name__ == "__main__":

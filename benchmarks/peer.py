@@ -1,28 +1,47 @@
 """Drives the authors' package `spidr` (PyPI, CC BY-NC), as a peer to compare with: run by an interpreter of its own.
 
 Their package has our import name, so the two never meet in a process: they exchange files. ``make peer``
-makes the environment. A request is a file of `torch.save` with the keys of `main`; the answer is another.
+makes the environment. A request is a file of `torch.save` with the keys that `main` and the function it
+names read; the answer is another.
 """
 
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import MISSING, fields
 from typing import Any
 
 import torch
-from spidr.config import DinoSRConfig, OptimizerConfig, SpidRConfig
+from spidr.checkpoint import remove_param_group
+from spidr.config import DataConfig, DinoSRConfig, MaskingConfig, OptimizerConfig, SpidRConfig
 from spidr.environment import setup_pytorch
 from spidr.models import build_model
 from spidr.models.dinosr import DinoSR
 from spidr.optimizer import build_optimizer
 
 Answer = dict[str, Any]
+MODELS = {"spidr": SpidRConfig, "dinosr": DinoSRConfig}
 
 
-def outputs(model: DinoSR, request: dict[str, Any]) -> Answer:
+def defaults(request: dict[str, Any]) -> Answer:
+    """The package's settings where nothing else is asked for, section by section."""
+    sections = {"model": MODELS[request["kind"]], "optimizer": OptimizerConfig, "masking": MaskingConfig}
+    return {section: _defaults_of(settings) for section, settings in {**sections, "data": DataConfig}.items()}
+
+
+def _defaults_of(settings: Any) -> Answer:
+    values = {}
+    for field in fields(settings):
+        value = field.default if field.default_factory is MISSING else field.default_factory()
+        if value is not MISSING:
+            values[field.name] = value
+    return values
+
+
+def outputs(request: dict[str, Any]) -> Answer:
     """Intermediate outputs, predictions, loss and perplexities of the first batch, without learning from it."""
+    model = _model(request).eval()
     waveforms, masked = request["batches"][0]
-    model.eval()
     with torch.no_grad():
         intermediate = model.get_intermediate_outputs(waveforms)
         predictions = [prediction for prediction in model.get_codebooks(waveforms) if prediction is not None]
@@ -30,14 +49,15 @@ def outputs(model: DinoSR, request: dict[str, Any]) -> Answer:
     return {"intermediate": intermediate, "predictions": predictions, "loss": loss.mean(), **perplexities}
 
 
-def train(model: DinoSR, request: dict[str, Any]) -> Answer:
+def train(request: dict[str, Any]) -> Answer:
     """Learn from the batches one after the other, as the package's training loop does, and time the steps.
 
     The loss is averaged over the masked frames. With ``compile`` the model is compiled as that loop does.
+    From the model's ``freeze_step`` on, the optimizer no longer has the extractor and its projection.
     """
     device = torch.device(request["device"])
     precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[request["precision"]]
-    model = model.to(device).train()
+    model = _model(request).to(device).train()
     settings = OptimizerConfig(**request["optimizer"], dtype=request["precision"])
     optimizer, scaler, scheduler = build_optimizer(model, settings)
     if device.type != "cuda":
@@ -45,9 +65,10 @@ def train(model: DinoSR, request: dict[str, Any]) -> Answer:
     setup_pytorch(use_deterministic=False)
     if request["compile"]:
         model.compile(dynamic=True)
-    losses, seconds = [], []
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    losses, norms, seconds = [], [], []
     for step, (waveforms, masked) in enumerate(request["batches"], start=1):
-        started = time.perf_counter()
+        started = clock()
         waveforms, masked = waveforms.to(device, non_blocking=True), masked.to(device, non_blocking=True)
         mixed = settings.mixed_precision
         with torch.autocast(device.type, precision) if mixed else nullcontext():
@@ -55,30 +76,43 @@ def train(model: DinoSR, request: dict[str, Any]) -> Answer:
         loss = loss.sum() / masked.numel()
         scaler.scale(loss).backward()
         scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_norm)
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_norm)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         scheduler.step()
         model.update_ema(step)
+        if step == model.freeze_step:
+            remove_param_group(optimizer, scheduler, 1)
         if device.type == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - started)
+        seconds.append(clock() - started)
         losses.append(loss.item())
+        norms.append(norm.item())
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    return {"losses": losses, "seconds": seconds, "memory_bytes": memory, "model": model.state_dict()}
+    return {
+        "losses": losses,
+        "gradient_norms": norms,
+        "seconds": seconds,
+        "memory_bytes": memory,
+        "model": model.state_dict(),
+    }
+
+
+def _model(request: dict[str, Any]) -> DinoSR:
+    """The model of the request's ``kind`` and settings, with its weights, or with random ones where these are None."""
+    torch.manual_seed(0)
+    model = build_model(cfg=MODELS[request["kind"]](**request["model"]))
+    if request["weights"] is not None:
+        model.load_state_dict(request["weights"])
+    return model
 
 
 def main() -> None:
     """Answer the request in the file of the first argument into that of the second."""
     request = torch.load(sys.argv[1], weights_only=True)
     torch.set_num_threads(request["threads"])
-    torch.manual_seed(0)
-    config = {"spidr": SpidRConfig, "dinosr": DinoSRConfig}[request["kind"]](**request["model"])
-    model = build_model(cfg=config)
-    if request["weights"] is not None:
-        model.load_state_dict(request["weights"])
-    answer = {"outputs": outputs, "train": train}[request["what"]](model, request)
+    answer = {"defaults": defaults, "outputs": outputs, "train": train}[request["what"]](request)
     torch.save(answer, sys.argv[2])
 
 

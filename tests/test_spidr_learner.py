@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from test_spidr_model import SMALL, waveforms
+from torch._dynamo.testing import CompileCounterWithBackend
 from torch.nn import functional
 
 from artifacts.workers import ALONE
@@ -234,3 +235,21 @@ def test_bfloat16_changes_the_loss_by_rounding_only() -> None:
 def test_default_optimizer_is_adamw_of_table_5() -> None:
     (group,) = build_optimizer(list(build_learner(SMALL, 0).parameters()), OptimizerSettings()).param_groups
     assert (group["lr"], group["betas"], group["weight_decay"], group["eps"]) == (5e-4, (0.9, 0.95), 0.01, 1e-6)
+
+
+def test_the_forward_pass_is_one_graph_for_all_lengths() -> None:
+    learner = build_learner(QUIET, 0).train()
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(learner, fullgraph=True, dynamic=True, backend=counter)  # a break would raise
+    kept = torch.tensor([True, False, True, True])
+    compilations = []
+    for rows, num_samples in ((2, 6400), (3, 9600), (4, 8000)):
+        batch = waveforms(rows, num_samples), masked_frames(rows, num_samples), kept
+        found, expected = compiled(*batch), learner(*batch)
+        for mine, theirs in zip(_tensors(found), _tensors(expected), strict=True):
+            torch.testing.assert_close(mine, theirs, atol=1e-3, rtol=1e-4)
+        learner.zero_grad()
+        found.loss.backward()
+        assert learner.mask_embedding.grad is not None
+        compilations.append(counter.frame_count)
+    assert compilations == [compilations[0]] * 3  # other lengths compile nothing
