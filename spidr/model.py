@@ -7,13 +7,13 @@ re-masking. Layers count from 1; layer 0 is the input of the first block.
 """
 
 from collections.abc import Sequence
-from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from spidr.convolution import convolve
 from spidr.settings import Convolution, ModelSettings
 
 
@@ -24,37 +24,6 @@ class LayerOutput(NamedTuple):
     """The output of the whole block."""
     ffn: Tensor
     """The feed-forward network's output before dropout, residual and layer norm: the z of section 3."""
-
-
-def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """Convolution of a signal (batch, time, channels) without padding, as products of its frames with the kernel.
-
-    Layer norms and projections want the channels innermost, where convolutions of the library have the
-    time: nothing is transposed here. Neither is anything prepared for a length seen for the first time,
-    as all are in extraction, for which oneDNN needs twenty times as long; and a compiled graph of
-    products serves all lengths.
-
-    Args:
-        weight: (channels out, channels in, kernel).
-
-    Returns:
-        (batch, shorter time, channels out).
-    """
-    channels, kernel = weight.shape[1:]
-    if channels == 1:
-        windows = signal.squeeze(-1).unfold(-1, kernel, stride)  # (batch, frames, kernel), a view
-        return windows @ weight.squeeze(1).T
-    num_frames = (signal.shape[1] - kernel) // stride + 1
-    num_strides = num_frames + -(-kernel // stride) - 1
-    # The taps of the kernel, stride by stride: in each, consecutive samples are one long frame.
-    padding = max(0, num_strides * stride - signal.shape[1])
-    padded = functional.pad(signal, (0, 0, 0, padding))[:, : num_strides * stride]
-    strides = padded.reshape(len(signal), num_strides, stride * channels)
-    products = (
-        strides[:, place : place + num_frames, : taps.shape[-1] * channels] @ taps.permute(2, 1, 0).flatten(0, 1)
-        for place, taps in enumerate(torch.split(weight, stride, dim=-1))
-    )
-    return reduce(torch.add, products)
 
 
 class ConvolutionLayer(nn.Module):

@@ -92,6 +92,11 @@ class ModelSettings(Settings):
             raise ValueError(
                 f"num_codebooks: found {self.num_codebooks}, expected at most num_layers {self.num_layers}"
             )
+        for conv in self.extractor:
+            if conv.kernel < conv.stride:
+                raise ValueError(
+                    f"extractor: found a kernel of {conv.kernel}, expected at least its stride {conv.stride}"
+                )
         if SAMPLE_RATE_HZ % self.hop != 0:
             raise ValueError(f"extractor: found a hop of {self.hop} samples, expected a divisor of {SAMPLE_RATE_HZ}")
         return self

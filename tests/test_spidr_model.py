@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from artifacts.errors import InputError
 from artifacts.settings import load_settings, parse_settings
+from spidr.convolution import convolve
 from spidr.encoder import PretrainedEncoder, load_encoder, write_encoder
 from spidr.learner import SpidR, build_learner
-from spidr.model import Encoder, convolve
+from spidr.model import Encoder
 from spidr.settings import Convolution, ModelSettings, Recipe
 
 RECIPES = Path(__file__).parent.parent / "config" / "spidr"
@@ -93,7 +94,7 @@ def test_the_extractor_makes_as_many_frames_as_the_settings_say(num_samples: int
 
 @pytest.mark.parametrize(
     "conv",
-    [nn.Conv1d(8, 12, kernel, stride, bias=False) for kernel, stride in ((3, 2), (2, 2), (4, 2), (7, 2), (2, 3))]
+    [nn.Conv1d(8, 12, kernel, stride, bias=False) for kernel, stride in ((3, 2), (2, 2), (4, 2), (7, 2), (3, 1))]
     + [nn.Conv1d(1, 12, 7, stride=3, bias=False)],
     ids=lambda conv: f"{conv.in_channels} channels, kernel {conv.kernel_size[0]}, stride {conv.stride[0]}",
 )
@@ -231,6 +232,7 @@ def test_damaged_encoder_folders_are_refused_in_one_line(tmp_path: Path) -> None
         ({"model": {"num_codebooks": 13}}, "model: num_codebooks: found 13, expected at most num_layers 12"),
         ({"model": {"position_kernel": 90}}, "model: position_kernel: found 90 over 5 layers, expected an odd kernel"),
         ({"model": {"extractor": [[8, 10, 7]]}}, "model: extractor: found a hop of 7 samples, expected a divisor"),
+        ({"model": {"extractor": [[8, 20, 32], [8, 10, 10]]}}, "found a kernel of 20, expected at least its stride 32"),
         ({"batches": {"max_samples": 1000}}, "batches: max_samples: found 1000, expected more than min_samples 2000"),
         ({"batches": {"min_samples": 300}}, "batches.min_samples: found 300, expected at least the extractor's"),
         ({"teacher": {"schedule": "linear", "timescale": 5}}, "teacher.timescale: unknown key"),

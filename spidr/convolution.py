@@ -1,0 +1,89 @@
+"""Convolutions of the extractor, as products of its frames with the kernel.
+
+Layer norms and projections want the channels innermost in memory, where the library's convolutions
+have the time: here nothing is transposed. Neither is anything prepared for a length that is seen for
+the first time, as all are in extraction, for which oneDNN needs twenty times as long; and one compiled
+graph of products serves all lengths.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """Convolution without padding.
+
+    Args:
+        signal: (batch, time, channels in).
+        weight: (channels out, channels in, kernel).
+        stride: In time steps, at most the kernel.
+
+    Returns:
+        (batch, shorter time, channels out).
+    """
+    if torch.is_autocast_enabled(signal.device.type):
+        precision = torch.get_autocast_dtype(signal.device.type)
+        signal, weight = signal.to(precision), weight.to(precision)
+    if signal.shape[-1] == 1:
+        windows = signal.squeeze(-1).unfold(-1, weight.shape[-1], stride)  # (batch, frames, kernel), a view
+        return windows @ weight.squeeze(1).T
+    convolved: Tensor = _Convolution.apply(signal, weight, stride)
+    return convolved
+
+
+class _Convolution(torch.autograd.Function):
+    """The signal is cut into strides, each one long row; the kernel into its taps, stride by stride.
+
+    Row t of the output is the sum of the products of the first taps with row t of the signal, of the next
+    with row t + 1, and so on. Products are made of whole matrices, the few rows too many cut away after
+    them or filled with zeros before them: written out, so that no gradient of a slice is filled with
+    zeros and added up, which takes a sixth of a step.
+    """
+
+    @staticmethod
+    def forward(context: Any, signal: Tensor, weight: Tensor, stride: int) -> Tensor:
+        """As `convolve`."""
+        (batch, time, channels), (width, _, kernel) = signal.shape, weight.shape
+        num_frames = (time - kernel) // stride + 1
+        num_rows = num_frames + -(-kernel // stride) - 1
+        missing = max(0, num_rows * stride - time)
+        rows = functional.pad(signal, (0, 0, 0, missing))[:, : num_rows * stride].reshape(-1, stride * channels)
+        context.save_for_backward(rows, weight)
+        context.stride, context.time = stride, time
+        output: Tensor | None = None
+        for place, taps in enumerate(_taps(weight, stride)):
+            products = (rows[:, : len(taps)] @ taps).reshape(batch, num_rows, width)
+            part = products[:, place : place + num_frames]
+            output = part if output is None else output + part
+        assert output is not None
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradients of the signal and of the weight."""
+        rows, weight = context.saved_tensors
+        (batch, num_frames, width), (_, channels, kernel) = gradient.shape, weight.shape
+        num_rows = num_frames + -(-kernel // context.stride) - 1
+        of_rows: Tensor | None = None
+        of_taps = []
+        for place, taps in enumerate(_taps(weight, context.stride)):
+            part = functional.pad(gradient, (0, 0, place, num_rows - num_frames - place)).reshape(-1, width)
+            of_taps.append((rows[:, : len(taps)].T @ part).reshape(-1, channels, width))
+            if of_rows is None:
+                of_rows = part @ taps.T
+            else:
+                of_rows[:, : len(taps)].addmm_(part, taps.T)
+        assert of_rows is not None
+        of_signal = of_rows.reshape(batch, -1, channels)
+        beyond = context.time - of_signal.shape[1]  # samples that no kernel reached, or that were filled up
+        return functional.pad(of_signal, (0, 0, 0, beyond)), torch.cat(of_taps).permute(2, 1, 0), None
+
+
+def _taps(weight: Tensor, stride: int) -> list[Tensor]:
+    """The kernel as matrices (taps * channels in, channels out), one for each stride that it reaches into."""
+    return [part.permute(2, 1, 0).flatten(0, 1) for part in torch.split(weight, stride, dim=-1)]
