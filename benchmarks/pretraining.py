@@ -2,7 +2,7 @@
 
 ``make peer`` makes the package's environment, then ``.venv/bin/python -m benchmarks.pretraining``. Each side runs in
 turn, several rounds of it; the first steps of each are not counted. On a GPU the clock is the wall's; on a CPU
-it is the process's own, so that other work on the machine does not count. What is compared is the step
+it is the process's own, so that other work on the machine counts little. What is compared is the step
 alone: how fast audio is read is measured apart.
 """
 
@@ -149,7 +149,8 @@ def main() -> None:
     where = torch.cuda.get_device_name() if on_gpu else f"CPU ({platform.machine()}), {arguments.threads} thread(s)"
     print(f"\n{size} size, {precision}, {audio / len(counted):.0f} s of audio a step, {where}")
     print(f"torch {torch.__version__}, Python {platform.python_version()}, commit {git_commit()}\n")
-    print("| | s of audio a second: median (least, most) | ratio | FLOP utilisation | peak memory |")
+    second = "second" if on_gpu else "second of the processor"
+    print(f"| | s of audio a {second}: median (least, most) | ratio | FLOP utilisation | peak memory |")
     print("|---|---|---|---|---|")
     rates = [[audio / sum(answer["seconds"][arguments.warm_up :]) for answer in given] for given in answers]
     for side, given, mine in zip(sides, answers, rates, strict=True):
