@@ -123,7 +123,10 @@ def _to_compile(recipe: Recipe, device: torch.device) -> bool:
 def _compiled(learner: SpidR) -> Forward:
     """The forward pass as one graph: a break, or a value that the host would wait for, is an error.
 
-    Numbers of rows, samples and masked frames differ from batch to batch; the graph is made for all.
+    Numbers of rows, samples and masked frames differ from batch to batch; the graph is made for all. Where
+    the compiler chooses its kernels by a size, such as 4,096 frames in all, it makes another: by default
+    the ninth of them would end the training.
     """
+    torch._dynamo.config.recompile_limit = 100
     forward: Forward = torch.compile(learner, fullgraph=True, dynamic=True)
     return forward
