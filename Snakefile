@@ -27,6 +27,7 @@ localrules:
     collect,
     draw_tables,
     draw_figures,
+    draw_training_curves,
     draw_alignment,
     report,
     compare,

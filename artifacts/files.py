@@ -128,11 +128,17 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Stream `(line number, object)` of a JSONL file; a malformed line is an `InputError`."""
+def read_jsonl(path: Path, *, growing: bool = False) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Stream `(line number, object)` of a JSONL file; a malformed line is an `InputError`.
+
+    Args:
+        growing: It is still being written, or was when its writer died: a last line without its end is left out.
+    """
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
+                if growing and not line.endswith("\n"):
+                    return
                 try:
                     record = json.loads(line)
                 except json.JSONDecodeError as error:

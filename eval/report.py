@@ -28,8 +28,10 @@ from eval.results import read_results
 from eval.scores import FIELDS
 from eval.story import tell
 from eval.tables import TABLES
+from eval.training_curves import CAPTION as TRAINING_CAPTION
 from eval.wording import time_text
 
+CAPTIONS = {2: TRAINING_CAPTION, **{number: drawing.caption for number, drawing in FIGURES.items()}}
 TEMPLATES = Path(__file__).parent.parent / "workflow" / "report"
 HEALTH_FIGURES = (
     *("frames", "units", "active_units", "perplexity"),
@@ -134,11 +136,11 @@ def render_report(
         figures=[
             {
                 "number": number,
-                "caption": FIGURES[number].caption,
+                "caption": CAPTIONS[number],
                 "png": picture(path),
             }
             for number, path in numbered(figures, "figure", "png").items()
-            if number in FIGURES
+            if number in CAPTIONS
         ],
         health=reports,
         provenance=provenance,

@@ -15,7 +15,7 @@ from spidr.settings import Convolution, ModelSettings
 from units.codebook import extract_codebook
 from units.encoders import Encoder, describe, load, with_codebook
 from units.quantizers import assign, load_quantizer
-from units.settings import HubertEncoder
+from units.settings import HubEncoder
 from units.tokenize import load_for, unit_frames
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32}
@@ -38,9 +38,7 @@ def hubert(full_model: HubertModel, tmp_path: Path) -> Path:
 
 
 def describe_hubert(tmp_path: Path, standardize: bool = False, layers: tuple[int, ...] = (0, 4)) -> Path:
-    settings = HubertEncoder(
-        family="hubert", source=str(tmp_path / "source"), standardize=standardize, layers=list(layers)
-    )
+    settings = HubEncoder(family="hub", source=str(tmp_path / "source"), standardize=standardize, layers=list(layers))
     folder = tmp_path / "hubert"
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(describe(settings)))
@@ -193,19 +191,21 @@ def test_weights_in_the_form_of_the_releases_load(full_model: HubertModel, tmp_p
     np.testing.assert_array_equal(features, hidden_states(full_model, waveforms)[3].numpy())
 
 
-def test_a_model_that_is_no_hubert_is_refused(full_model: HubertModel, tmp_path: Path) -> None:
+def test_a_model_that_is_no_speech_encoder_is_refused(full_model: HubertModel, tmp_path: Path) -> None:
     config = tmp_path / "source" / "config.json"
-    config.write_text(config.read_text().replace('"model_type": "hubert"', '"model_type": "wavlm"'))
-    with pytest.raises(InputError, match=r"config\.json: model_type: found 'wavlm', expected 'hubert'"):
+    config.write_text(config.read_text().replace('"model_type": "hubert"', '"model_type": "whisper"'))
+    with pytest.raises(
+        InputError, match=r"config\.json: model_type: found 'whisper', expected one of hubert, wav2vec2"
+    ):
         describe_hubert(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"family": "whisper"}, "family: found 'whisper', expected one of spidr, dinosr, hubert, mfcc"),
+        ({"family": "whisper"}, "family: found 'whisper', expected one of spidr, dinosr, hub, custom, mfcc"),
         ({"family": "phones"}, "family: found 'phones', expected one of"),
-        ({"family": "hubert", "num_layers": "4"}, "num_layers: found '4', expected int"),
+        ({"family": "hub", "num_layers": "4"}, "num_layers: found '4', expected int"),
         ([], r"found \[\], expected a JSON object"),
     ],
 )

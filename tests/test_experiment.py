@@ -8,8 +8,9 @@ import yaml
 from conftest import TINY, snakemake
 
 from artifacts.errors import InputError
+from artifacts.settings import parse_settings
 from workflow.document import PAGE, SCHEMA, page_text, schema_text
-from workflow.experiment import read_experiment
+from workflow.experiment import Experiment, read_experiment
 from workflow.targets import Targets
 
 
@@ -54,7 +55,7 @@ WRONG = [
         "train",
         "corpora.dev.source: found 'train', expected one of the synthetic corpora: synthetic",
     ),
-    ("figures", [15], "figures: found 15, expected one of the paper's: 7"),
+    ("figures", [15], "figures: found 15, expected one of the paper's: 2, 7"),
     ("figures", [7, 7], r"figures: found \[7, 7\], expected each once"),
     ("systems", [], "figures: found 12, expected systems with a language model"),
     (
@@ -75,6 +76,18 @@ def test_a_wrong_key_type_or_name_is_one_line(tmp_path: Path, path: str, value: 
     with pytest.raises(InputError, match=message) as error:
         read_experiment(changed(tmp_path, path, value))
     assert "\n" not in str(error.value)
+
+
+def test_figure_2_wants_an_encoder_whose_training_has_a_log() -> None:
+    experiment = yaml.safe_load(TINY.read_text())
+    experiment.update(quantizers={}, slms={}, systems=[], figures=[2])
+    of_tiny = experiment["encoders"]
+    elsewhere = {"family": "spidr", "path": "absent", "layers": [4]}
+    experiment["encoders"] = {"spidr-untrained": of_tiny["spidr-untrained"], "elsewhere": elsewhere}
+    with pytest.raises(InputError, match="figures: found 2, expected an encoder with a recipe that is trained, or one"):
+        parse_settings(Experiment, experiment, "tiny")
+    experiment["encoders"]["spidr"] = of_tiny["spidr"] | {"quantizers": []}
+    assert parse_settings(Experiment, experiment, "tiny").logged_encoders == ["spidr"]
 
 
 def test_snakemake_ends_with_that_line_and_exit_code_2_before_anything_runs(tmp_path: Path) -> None:

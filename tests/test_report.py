@@ -95,6 +95,12 @@ def test_tables_figures_units_and_provenance_are_in_it(results: Path) -> None:
     assert "experiment: tiny" in text
 
 
+def test_the_figure_of_the_trainings_comes_first_and_says_what_a_collapse_looks_like(results: Path) -> None:
+    (results / "figures" / "figure_02.png").write_bytes(b"a third picture")
+    text = page(results)
+    assert 0 < text.index("YSB0aGlyZCBwaWN0dXJl") < text.index("A collapse looks like") < text.index("Figure 7")
+
+
 def test_the_same_results_make_the_same_page(results: Path) -> None:
     assert page(results) == page(results)
 

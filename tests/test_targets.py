@@ -58,3 +58,24 @@ def test_an_encoder_made_elsewhere_lies_there() -> None:
         "mfcc": "results/tiny/encoders/mfcc",
         "old": "/models/old",
     }
+
+
+def test_figure_2_is_drawn_apart_from_those_of_scores_and_from_logs_of_trained_encoders() -> None:
+    tiny = targets("tiny")
+    assert tiny.training_figure() == ["results/tiny/figures/figure_02.pdf", "results/tiny/figures/figure_02.png"]
+    assert tiny.score_figure_numbers() == [7, 11, 12, 13, 14]
+    assert sorted(tiny.figures()) == sorted(tiny.training_figure() + tiny.score_figures())
+    assert tiny.training_logs() == {
+        "spidr": "results/tiny/encoders/spidr/training/log.jsonl",
+        "dinosr": "results/tiny/encoders/dinosr/training/log.jsonl",
+    }
+    assert targets("tiny", figures=[7]).training_figure() == []
+
+
+def test_of_encoders_made_elsewhere_those_that_come_with_a_log_are_drawn(tmp_path: Path) -> None:
+    log = tmp_path / "with" / "training" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    encoders = {name: {"family": "spidr", "path": str(tmp_path / name), "layers": [1]} for name in ("with", "without")}
+    alone = {"quantizers": {}, "slms": {}, "systems": [], "figures": [2, 7]}
+    assert targets("tiny", encoders=encoders, **alone).training_logs() == {"with": str(log)}

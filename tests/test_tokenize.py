@@ -188,12 +188,12 @@ def test_a_wrong_layer_ends_the_command_with_one_line(mfcc: Path, speech: Path, 
 
 
 def test_an_encoder_is_described_on_the_command_line(tmp_path: Path) -> None:
-    done = run("units.encoders", "--settings", '{"family": "mfcc"}', "--output", tmp_path / "mfcc")
+    done = run("units.encoders", "describe", "--settings", '{"family": "mfcc"}', "--output", tmp_path / "mfcc")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "mfcc" / "config.json").read_text())["family"] == "mfcc"
-    done = run("units.encoders", "--settings", '{"family": "phones"}', "--output", tmp_path / "mfcc")
+    done = run("units.encoders", "describe", "--settings", '{"family": "phones"}', "--output", tmp_path / "mfcc")
     assert done.returncode == 2
-    assert "family: found \"phones\", expected 'hubert' or 'mfcc'" in done.stderr
+    assert "family: found \"phones\", expected 'hub', 'custom' or 'mfcc'" in done.stderr
 
 
 def test_a_quantizer_of_another_encoder_or_width_is_refused(mfcc: Path, tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ def parse(encoder: dict[str, Any]) -> Any:
 def test_each_family_has_its_keys() -> None:
     assert parse(RECIPE).recipe == "r.yaml"
     assert parse({"family": "dinosr", "path": "p", "layers": [0, 5]}).layers == [0, 5]
-    assert parse({"family": "hubert", "source": "s", "standardize": False, "layers": [6]}).standardize is False
+    assert parse({"family": "hub", "source": "s", "standardize": False, "layers": [6]}).standardize is False
+    assert parse({"family": "hub", "source": "hubert-base", "layers": [6]}).standardize is None
+    assert parse({"family": "custom", "loader": "a.b:c", "options": {"n": 2}, "layers": [0]}).options == {"n": 2}
     assert parse({"family": "mfcc"}).layers == (1,)
     assert parse({"family": "phones"}).quantizers == ()
 
@@ -44,7 +46,9 @@ def test_settings_survive_the_command_line() -> None:
         (RECIPE | {"recipe": None}, "found neither recipe nor path"),
         (RECIPE | {"train": []}, "found recipe without train or validation"),
         ({"family": "spidr", "path": "p", "layers": [1], "untrained": True}, "found path with train"),
-        ({"family": "hubert", "source": "s", "layers": [1]}, "standardize: missing"),
+        ({"family": "hub", "source": "s", "layers": [1]}, "standardize: missing, expected true or false: the registry"),
+        ({"family": "hub", "source": "spidr-base", "layers": [1]}, "found 'spidr-base', expected a model of the hub"),
+        ({"family": "custom", "loader": "module", "layers": [1]}, "loader: found"),
         ({"family": "mfcc", "layers": [2]}, "expected 1"),
         ({"family": "phones", "quantizers": ["k"]}, "quantizers"),
         ({"family": "whisper"}, "family"),

@@ -51,7 +51,7 @@ def test_every_artifact_lies_where_the_design_says(tiny: Path) -> None:
         *("slm/phones/opt-tiny/seed0/model/config.json", "slm/phones/opt-tiny/seed0/log.jsonl"),
         *("likelihoods/phones/opt-tiny/seed0/lexical.csv", "scores.csv", "report.html"),
         *(f"tables/table_{n}.{kind}" for n in (1, 2) for kind in ("csv", "md", "tex")),
-        *(f"figures/figure_{n:02d}.{kind}" for n in (7, 11, 12, 13, 14) for kind in ("pdf", "png")),
+        *(f"figures/figure_{n:02d}.{kind}" for n in (2, 7, 11, 12, 13, 14) for kind in ("pdf", "png")),
         *(f"figures/alignment.{kind}" for kind in ("pdf", "png", "json")),
     ):
         assert (root / path).is_file(), path
@@ -140,7 +140,7 @@ def test_a_comparison_runs_only_what_is_missing(tiny: Path, tmp_path: Path) -> N
 
 def test_the_report_needs_no_network(tiny: Path) -> None:
     page = (tiny / "results/tiny/report.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 7
     assert not re.search(r"""(?:src|href)=["']https?:""", page)
 
 
@@ -172,7 +172,7 @@ def test_a_hubert_is_described_once_whatever_its_layers(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
 
     def with_layers(layers: list[int]) -> Path:
-        hubert = {"family": "hubert", "source": str(folder), "standardize": False, "layers": layers}
+        hubert = {"family": "hub", "source": str(folder), "standardize": False, "layers": layers}
         return changed_experiment(tmp_path, lambda experiment: experiment["encoders"].update(hubert=hubert))
 
     target = "results/tiny/encoders/hubert/config.json"

@@ -1,7 +1,7 @@
 """Batches of equal length: the only ones that leave every model's features as they are.
 
 Padding changes the features of models whose first convolution is followed by a group norm (HuBERT
-Base), with or without an attention mask. So utterances share a batch only where they have the same
+Base) and of data2vec, with or without an attention mask. So utterances share a batch only where they have the same
 number of samples. On a CPU each goes alone, and its features then do not depend, to the last bit,
 on what else the corpus holds; on a GPU they agree to 1e-6.
 """

@@ -1,8 +1,9 @@
 """Speech encoders under one face: waveforms in, frames of a layer out.
 
-``python -m units.encoders`` describes an encoder that is not trained here: its ``config.json``
-says where the weights are and how it is to be read. SpidR and DinoSR folders are made by
-``spidr.train``, the phones by ``units.phones``.
+``python -m units.encoders list`` shows the released encoders that are used by name; ``describe`` makes
+the folder of an encoder that is not trained here: its ``config.json`` says where the weights are and
+how it is to be read. SpidR and DinoSR folders are made by ``spidr.train`` and ``spidr.released``, the
+phones by ``units.phones``.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from artifacts.errors import InputError, run
 from artifacts.files import read_json_object, require_keys, write_json
 from artifacts.settings import Settings, load_settings
 from corpora.audio import SAMPLE_RATE_HZ
-from units.settings import HubertEncoder, MfccEncoder
+from units.registry import HUB_TYPES, find, table_text
+from units.settings import CustomEncoder, HubEncoder, MfccEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -118,10 +120,16 @@ def _load_spidr(folder: Path, config: dict[str, Any], device: DeviceName, highes
     return Spidr(folder, _choose_exact(device))
 
 
-def _load_hubert(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
-    from units.hubert import Hubert
+def _load_hub(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.hub import HubModel
 
-    return Hubert(folder, config, _choose_exact(device), highest)
+    return HubModel(folder, config, _choose_exact(device), highest)
+
+
+def _load_custom(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.custom import load_custom
+
+    return load_custom(config["loader"], config["options"], str(_choose_exact(device)))
 
 
 def _load_mfcc(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
@@ -133,54 +141,83 @@ def _load_mfcc(folder: Path, config: dict[str, Any], device: DeviceName, highest
 LOADERS: dict[str, Callable[[Path, dict[str, Any], DeviceName, int], Encoder]] = {
     "spidr": _load_spidr,
     "dinosr": _load_spidr,
-    "hubert": _load_hubert,
+    "hub": _load_hub,
+    "custom": _load_custom,
     "mfcc": _load_mfcc,
 }
 
 KEYS: dict[str, dict[str, type]] = {
     "spidr": {"num_layers": int},
     "dinosr": {"num_layers": int},
-    "hubert": {"num_layers": int, "frame_rate_hz": float, "source": str, "standardize": bool},
+    "hub": {"num_layers": int, "frame_rate_hz": float, "source": str, "standardize": bool},
+    "custom": {"num_layers": int, "loader": str, "options": dict},
     "mfcc": {},
 }
 """What `load` reads of each family's config.json."""
+
+
+Described = HubEncoder | CustomEncoder | MfccEncoder
+DESCRIBED: dict[str, type[Described]] = {"hub": HubEncoder, "custom": CustomEncoder, "mfcc": MfccEncoder}
 
 
 class _Family(Settings):
     """The key that says which settings the others are."""
 
     model_config = ConfigDict(extra="ignore")
-    family: Literal["hubert", "mfcc"]
+    family: Literal["hub", "custom", "mfcc"]
 
 
-def describe(settings: HubertEncoder | MfccEncoder) -> dict[str, Any]:
-    """What config.json holds; of a HuBERT on the hub, the commit its name stands for now.
+def describe(settings: Described) -> dict[str, Any]:
+    """What config.json holds; of a model on the hub, the commit its name stands for now.
 
     Raises:
-        InputError: The source is not there, is no HuBERT, or has fewer layers than are wanted.
+        InputError: The source or loader is not there, is no encoder, or has fewer layers than are wanted.
     """
     if settings.family == "mfcc":
         return {"family": "mfcc", "frame_rate_hz": 50.0, "tap": "mfcc", "num_layers": 1}
-    where, revision = _find_config(settings.source)
+    config = _describe_hub(settings) if settings.family == "hub" else _describe_custom(settings)
+    if settings.layers[-1] > config["num_layers"]:
+        where = settings.source if settings.family == "hub" else settings.loader
+        raise InputError(
+            f"layers: found {settings.layers[-1]}, expected 0 to {config['num_layers']}: {where} has those"
+        )
+    return config
+
+
+def _describe_hub(settings: HubEncoder) -> dict[str, Any]:
+    released = find(settings.source)
+    source = released.source if released else settings.source
+    where, revision = _find_config(source)
     model = read_json_object(where)
-    if model.get("model_type") != "hubert":
-        raise InputError(f"{where}: model_type: found {model.get('model_type')!r}, expected 'hubert'")
+    if model.get("model_type") not in HUB_TYPES:
+        raise InputError(
+            f"{where}: model_type: found {model.get('model_type')!r}, expected one of {', '.join(HUB_TYPES)}"
+        )
     for key in ("num_hidden_layers", "conv_stride"):
         if key not in model:
-            raise InputError(f"{where}: {key}: missing, expected the configuration of a HubertModel")
-    num_layers = model["num_hidden_layers"]
-    if settings.layers[-1] > num_layers:
-        raise InputError(
-            f"layers: found {settings.layers[-1]}, expected 0 to {num_layers}: {settings.source} has those"
-        )
+            raise InputError(f"{where}: {key}: missing, expected the configuration of a {model['model_type']} model")
     return {
-        "family": "hubert",
+        "family": "hub",
         "frame_rate_hz": SAMPLE_RATE_HZ / float(np.prod(model["conv_stride"])),
         "tap": "block",
-        "num_layers": num_layers,
-        "source": settings.source,
+        "num_layers": model["num_hidden_layers"],
+        "source": source,
         "revision": revision,
-        "standardize": settings.standardize,
+        "standardize": released.standardize if released and settings.standardize is None else settings.standardize,
+    }
+
+
+def _describe_custom(settings: CustomEncoder) -> dict[str, Any]:
+    from units.custom import load_custom
+
+    encoder = load_custom(settings.loader, settings.options, "cpu")
+    return {
+        "family": "custom",
+        "frame_rate_hz": float(encoder.frame_rate_hz),
+        "tap": encoder.tap,
+        "num_layers": encoder.num_layers,
+        "loader": settings.loader,
+        "options": settings.options,
     }
 
 
@@ -199,16 +236,18 @@ def _find_config(source: str) -> tuple[Path, str | None]:
 
 
 def main() -> None:
-    """Describe an encoder that is not trained here."""
+    """List the released encoders, or describe an encoder that is not trained here."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--settings", required=True, help="HubertEncoder or MfccEncoder: JSON, or a YAML file")
-    parser.add_argument("--output", type=Path, required=True, help="encoder folder; config.json is written there")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="the released encoders that can be used")
+    describing = commands.add_parser("describe", help="make the folder of an encoder that is not trained here")
+    describing.add_argument("--settings", required=True, help="an experiment's entry: JSON, or a YAML file")
+    describing.add_argument("--output", type=Path, required=True, help="encoder folder; config.json is written there")
     given = parser.parse_args()
-    settings: HubertEncoder | MfccEncoder
-    if load_settings(_Family, given.settings).family == "hubert":
-        settings = load_settings(HubertEncoder, given.settings)
-    else:
-        settings = load_settings(MfccEncoder, given.settings)
+    if given.command == "list":
+        print(table_text())
+        return
+    settings = load_settings(DESCRIBED[load_settings(_Family, given.settings).family], given.settings)
     write_json(given.output / "config.json", describe(settings))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from artifacts.settings import Settings
+from units.registry import find
 
 
 def _is_sorted(layers: list[int]) -> list[int]:
@@ -53,17 +54,52 @@ class SpidrEncoder(Settings):
         return self
 
 
-class HubertEncoder(Settings):
-    """HuBERT (Hsu et al., 2021), from the Hugging Face hub or a local folder."""
+class HubEncoder(Settings):
+    """HuBERT, wav2vec 2.0, WavLM or data2vec, from the Hugging Face hub or a local folder."""
 
-    family: Literal["hubert"]
-    """HuBERT."""
+    family: Literal["hub"]
+    """A model that transformers loads."""
     name: str | None = None
     """How tables and figures call it."""
     source: str
-    """Name on the hub (`facebook/hubert-base-ls960`), or a folder in the same form."""
-    standardize: bool
-    """Bring each waveform to mean 0 and variance 1 before the model: false for Base, true for Large and XLarge."""
+    """Name in the registry (`hubert-base`; `python -m units.encoders list` shows them all), name on the hub
+    (`facebook/hubert-base-ls960`), or a folder in the same form."""
+    standardize: bool | None = None
+    """Bring each waveform to mean 0 and variance 1 before the model. Null takes the registry's; a source that is not
+    there needs a value, which is how the model was trained."""
+    layers: Layers
+    """Layers whose features are evaluated."""
+    quantizers: list[str] = []
+    """Quantizers that make units of each of these layers."""
+
+    @model_validator(mode="after")
+    def _is_known_well_enough(self) -> Self:
+        released = find(self.source)
+        if released and not released.is_on_hub:
+            raise ValueError(
+                f"source: found {self.source!r}, expected a model of the hub: its checkpoint is made a folder by "
+                "python -m spidr.released import, and used with family spidr or dinosr and path"
+            )
+        if not released and self.standardize is None:
+            raise ValueError(
+                f"standardize: missing, expected true or false: the registry does not know {self.source!r} "
+                "(python -m units.encoders list)"
+            )
+        return self
+
+
+class CustomEncoder(Settings):
+    """An encoder of one's own, named by import path."""
+
+    family: Literal["custom"]
+    """An encoder that is loaded by code from elsewhere."""
+    name: str | None = None
+    """How tables and figures call it."""
+    loader: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """Callable that takes `options` and `device`, and returns an object that can do what `units.encoders.Encoder` says:
+    `mypackage.mymodule:load`. The module lies in the working directory or on PYTHONPATH."""
+    options: dict[str, str | int | float | bool] = {}
+    """Keywords of the loader."""
     layers: Layers
     """Layers whose features are evaluated."""
     quantizers: list[str] = []
@@ -94,7 +130,9 @@ class PhonesEncoder(Settings):
     """None: a phone is a unit."""
 
 
-Encoder = Annotated[SpidrEncoder | HubertEncoder | MfccEncoder | PhonesEncoder, Field(discriminator="family")]
+Encoder = Annotated[
+    SpidrEncoder | HubEncoder | CustomEncoder | MfccEncoder | PhonesEncoder, Field(discriminator="family")
+]
 """One encoder of an experiment."""
 
 

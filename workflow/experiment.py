@@ -18,13 +18,18 @@ from artifacts.settings import Settings, parse_settings, read_yaml
 from corpora.settings import Corpus
 from slm.settings import Slm, SlmRecipe
 from spidr.settings import Recipe
-from units.settings import Encoder, HubertEncoder, Quantizer, SpidrEncoder
+from units.registry import find
+from units.settings import Encoder, HubEncoder, Quantizer, SpidrEncoder
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 """Letters, digits, ``_`` and single ``-``: names are folders, and ``--`` parts the two of a comparison."""
 
 TABLES = (1, 2)
-FIGURES = (7, 11, 12, 13, 14)
+TRAINING_FIGURE = 2
+"""Drawn from the logs of the encoders' trainings; the others are from scores."""
+FIGURES = (TRAINING_FIGURE, 7, 11, 12, 13, 14)
+TRAINING_LOG = "training/log.jsonl"
+"""Where an encoder's folder has the log of its training."""
 
 
 class Abx(Settings):
@@ -100,7 +105,7 @@ class Experiment(Settings):
     tables: list[int] = []
     """The paper's tables, made from this experiment's scores."""
     figures: list[int] = []
-    """The paper's figures, likewise."""
+    """The paper's figures, likewise; figure 2 from the logs of the encoders' trainings."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -175,6 +180,11 @@ class Experiment(Settings):
             raise ValueError(
                 f"figures: found {wants_models[0]}, expected systems with a language model to draw it from"
             )
+        if TRAINING_FIGURE in self.figures and not self.logged_encoders:
+            raise ValueError(
+                f"figures: found {TRAINING_FIGURE}, expected an encoder with a recipe that is trained, "
+                f"or one made elsewhere with its {TRAINING_LOG}, to draw it from"
+            )
 
     def _corpus_references(self) -> list[tuple[str, list[str], tuple[str, ...]]]:
         """Every key that names corpora, the names it gives, and the layouts it can do with."""
@@ -231,6 +241,16 @@ class Experiment(Settings):
         return systems
 
     @property
+    def logged_encoders(self) -> list[str]:
+        """The encoders whose training has a log: those trained here, and those made elsewhere that come with theirs."""
+        return [
+            name
+            for name, encoder in self.encoders.items()
+            if isinstance(encoder, SpidrEncoder)
+            and (not encoder.untrained if encoder.path is None else Path(encoder.path, TRAINING_LOG).is_file())
+        ]
+
+    @property
     def language_systems(self) -> list[System]:
         """The systems that get a language model."""
         if self.systems == "all":
@@ -266,8 +286,11 @@ def read_experiment(path: Path) -> Experiment:
                         f"{where}.layers: found {low[0]} with quantizer {quantizer}, "
                         f"expected {first_codebook} to {recipe.model.num_layers}: the layers that have a codebook"
                     )
-        if isinstance(encoder, HubertEncoder):
-            _check_layers_of_folder(where, encoder.layers, Path(encoder.source), "num_hidden_layers")
+        if isinstance(encoder, HubEncoder):
+            if released := find(encoder.source):
+                _check_layers(where, encoder.layers, released.num_layers)
+            else:
+                _check_layers_of_folder(where, encoder.layers, Path(encoder.source), "num_hidden_layers")
         if isinstance(encoder, SpidrEncoder) and encoder.path:
             _check_layers_of_folder(where, encoder.layers, Path(encoder.path), "num_layers")
     for slm in experiment.slms.values():

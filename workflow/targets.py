@@ -1,7 +1,7 @@
 """Names of everything an experiment makes: the one place that spells paths under ``results/``."""
 
 from units.settings import SpidrEncoder
-from workflow.experiment import Experiment, System
+from workflow.experiment import TRAINING_FIGURE, TRAINING_LOG, Experiment, System
 
 MOST_ALIGNED = 6
 QUALITY_METRICS = (
@@ -168,6 +168,24 @@ class Targets:
 
     def figures(self) -> list[str]:
         """Figures wanted, in their two forms."""
-        return [
-            f"{self.root}/figures/figure_{n:02d}.{kind}" for n in self.experiment.figures for kind in ("pdf", "png")
-        ]
+        return self._drawn(self.experiment.figures)
+
+    def score_figures(self) -> list[str]:
+        """Those of them that are drawn from scores."""
+        return self._drawn(self.score_figure_numbers())
+
+    def score_figure_numbers(self) -> list[int]:
+        """Their numbers."""
+        return [number for number in self.experiment.figures if number != TRAINING_FIGURE]
+
+    def training_figure(self) -> list[str]:
+        """The one that is drawn from the logs of trainings; nothing where it is not wanted."""
+        return self._drawn([number for number in self.experiment.figures if number == TRAINING_FIGURE])
+
+    def _drawn(self, numbers: list[int]) -> list[str]:
+        return [f"{self.root}/figures/figure_{number:02d}.{kind}" for number in numbers for kind in ("pdf", "png")]
+
+    def training_logs(self) -> dict[str, str]:
+        """The log of every encoder's training that has one. No job declares it: it outlives one that fails."""
+        folders = self.encoder_folders()
+        return {name: f"{folders[name]}/{TRAINING_LOG}" for name in self.experiment.logged_encoders}

@@ -60,12 +60,16 @@ def manifest(corpus):
     return f"{ROOT}/corpora/{corpus}/manifest.csv"
 
 
+def display_name(encoder):
+    """How tables and figures call an encoder."""
+    return EXPERIMENT.encoders[encoder].name or encoder
+
+
 def subject_of_layer(wildcards):
     """Whose features are scored."""
-    encoder = EXPERIMENT.encoders[wildcards.encoder]
     return json.dumps(
         {
-            "model": encoder.name or wildcards.encoder,
+            "model": display_name(wildcards.encoder),
             "encoder": wildcards.encoder,
             "layer": int(wildcards.layer),
         }
@@ -88,7 +92,7 @@ def subject_of_system(wildcards):
     system = EXPERIMENT.all_systems[wildcards.system]
     return json.dumps(
         {
-            "model": EXPERIMENT.encoders[system.encoder].name or system.encoder,
+            "model": display_name(system.encoder),
             "encoder": system.encoder,
             "layer": system.layer,
             "quantizer": system.quantizer,
@@ -116,7 +120,7 @@ def lane_name(system):
     encoder = EXPERIMENT.encoders[system.encoder]
     layer = "" if encoder.family == "mfcc" else f" {system.layer}"
     kind = {"kmeans": "K-means"}.get(EXPERIMENT.quantizers[system.quantizer].kind, system.quantizer)
-    return f"{encoder.name or system.encoder}{layer}, {kind} {num_units(system) or ''}".strip()
+    return f"{display_name(system.encoder)}{layer}, {kind} {num_units(system) or ''}".strip()
 
 
 def encoder_config(wildcards):
@@ -165,7 +169,7 @@ ANNOTATED = TARGETS.annotated()
 FOLDERS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "folder")
 SETS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout in ("zerospeech2021", "twist"))
 PRETRAINED = those(EXPERIMENT.encoders, lambda encoder: getattr(encoder, "recipe", None) is not None)
-DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hubert", "mfcc"))
+DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hub", "custom", "mfcc"))
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
 MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
 SPOKEN = [system.name for system in EXPERIMENT.language_systems if system.name not in PHONES]

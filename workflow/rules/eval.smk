@@ -262,7 +262,7 @@ rule draw_figures:
     input:
         f"{ROOT}/scores.csv",
     output:
-        TARGETS.figures(),
+        TARGETS.score_figures(),
     log:
         f"{LOGS}/figures.log",
     benchmark:
@@ -273,10 +273,31 @@ rule draw_figures:
         mem_mb=2000,
         runtime=10,
     params:
-        numbers=EXPERIMENT.figures,
+        numbers=TARGETS.score_figure_numbers(),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m eval.figures --figure {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
+
+
+rule draw_training_curves:
+    input:
+        [f"{TARGETS.encoder_folders()[encoder]}/config.json" for encoder in TARGETS.training_logs()],
+    output:
+        TARGETS.training_figure(),
+    log:
+        f"{LOGS}/training_curves.log",
+    benchmark:
+        f"{BENCHMARKS}/training_curves.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        logs=[f"{display_name(encoder)}={log}" for encoder, log in TARGETS.training_logs().items()],
+        stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
+    shell:
+        "python -m eval.training_curves --log {params.logs:q} --output {params.stem} > {log} 2>&1"
 
 
 rule draw_alignment:

@@ -13,7 +13,7 @@ rule describe_encoder:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=1000,
+        mem_mb=lambda wildcards: 8000 if encoder_of(wildcards).family == "custom" else 1000,  # that one is loaded
         runtime=10,
     params:
         # Only this is cause to run again (see device_of): another layer is not.
@@ -21,7 +21,7 @@ rule describe_encoder:
         settings=lambda wildcards, output: settings_json(encoder_of(wildcards)),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m units.encoders --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
+        "python -m units.encoders describe --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
 
 
 rule phone_inventory:

@@ -1,7 +1,8 @@
-"""HuBERT (Hsu et al., 2021) through transformers: the block outputs of any layer.
+"""Encoders of the Hugging Face hub through transformers: the block outputs of any layer.
 
-Layer k is ``hidden_states[k]``, raw: before the final LayerNorm that the pre-LN models (Large,
-XLarge) apply to ``last_hidden_state``. Weights are safetensors, or a pickle that torch reads
+HuBERT, wav2vec 2.0, WavLM and data2vec, pretrained or fine-tuned; of a fine-tuned release the head
+is dropped. Layer k is ``hidden_states[k]``, raw: before the final LayerNorm that the pre-norm models
+(Large, XLarge) apply to ``last_hidden_state``. Weights are safetensors, or a pickle that torch reads
 without running code (``weights_only``), which is all that some releases have.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch.nn.functional import layer_norm
-from transformers import HubertModel, logging
+from transformers import AutoModel, logging
 
 from artifacts.errors import InputError
 from units.encoders import GPU_BATCH_SAMPLES
@@ -26,13 +27,16 @@ STANDARDIZE_EPS = 1e-7
 """As transformers' feature extractor, which the released models are evaluated with."""
 
 
-class Hubert:
-    """HuBERT as an encoder; see `units.encoders.Encoder`.
+class HubModel:
+    """A model of the hub as an encoder; see `units.encoders.Encoder`.
+
+    Its class follows from the ``model_type`` of the source, which `units.encoders.describe` has checked.
 
     Args:
         folder: Its folder, for messages.
         config: The folder's config.json, as `units.encoders.describe` makes it.
-        highest_layer: Blocks above it are not loaded.
+        highest_layer: Blocks above it are not loaded. WavLM's relative positions are a tensor of its
+            first block, so any number of blocks has them.
 
     Raises:
         InputError: The weights are missing, incomplete or of another shape.
@@ -46,10 +50,11 @@ class Hubert:
         logging.disable_progress_bar()
         try:
             # At least one block: transformers records the input of block 1 as that block runs.
-            self._model, loading = HubertModel.from_pretrained(
+            self._model, loading = AutoModel.from_pretrained(
                 source,
                 revision=config.get("revision") or "main",
                 num_hidden_layers=max(1, highest_layer),
+                dtype=torch.float32,
                 output_loading_info=True,
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -58,7 +63,8 @@ class Hubert:
         # The mask embedding is read in training only; some fine-tuned releases lack it.
         missing = sorted(set(loading["missing_keys"]) - {"masked_spec_embed"})
         if missing:
-            raise InputError(f"{source}: found no tensor {missing[0]}, expected the weights of a HubertModel")
+            kind = type(self._model).__name__
+            raise InputError(f"{source}: found no tensor {missing[0]}, expected the weights of a {kind}")
         self._model = self._model.eval().to(device)
         self._device = device
         self._standardize = config["standardize"]
