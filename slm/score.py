@@ -19,7 +19,7 @@ from artifacts.files import write_csv
 from artifacts.progress import Progress
 from slm.model import load_model
 from slm.store import FIRST_UNIT, PAD, encode
-from units.records import read_units
+from units.records import read_untimed_units
 
 COLUMNS = ("fileid", "log_likelihood", "num_tokens")
 
@@ -35,7 +35,7 @@ def read_documents(path: Path, num_units: int, context: int) -> dict[str, np.nda
             the context.
     """
     documents = {}
-    for sequence in read_units(path):
+    for sequence in read_untimed_units(path):
         document = encode(sequence.units, num_units, f"{path}: {sequence.fileid}")
         if len(document) - 1 > context:
             raise InputError(

@@ -14,7 +14,7 @@ import numpy as np
 from artifacts.errors import InputError, run
 from artifacts.files import atomic_folder, read_json_object, write_json
 from artifacts.provenance import provenance
-from units.records import read_units, read_vocabulary
+from units.records import UnitSequence, read_untimed_units, read_vocabulary
 
 PAD = 0
 BOS = EOS = 1
@@ -47,21 +47,25 @@ def write_store(units: Path, num_units: int, frame_rate_hz: float, corpus: str, 
     """Write a file of units as a token store, streaming.
 
     Args:
-        frame_rate_hz: Frames a second of the durations; they make the store's hours of speech.
+        frame_rate_hz: Frames a second of the durations; they make the store's hours of speech, which are unknown
+            (None) where an utterance has no durations.
 
     Raises:
         InputError: More than `MAX_UNITS` units, no utterance at all, or a bad one, which is named.
     """
     if not 1 <= num_units <= MAX_UNITS:
         raise InputError(f"num_units: found {num_units}, expected 1 to {MAX_UNITS}: tokens are 16 bits wide")
-    offsets, num_frames = array("q", [0]), 0
+    offsets, num_frames, timed = array("q", [0]), 0, True
     with atomic_folder(output) as folder:
         with (folder / "tokens.bin").open("wb") as file:
-            for sequence in read_units(units):
+            for sequence in read_untimed_units(units):
                 tokens = encode(sequence.units, num_units, f"{units}: {sequence.fileid}")
                 file.write(tokens.astype("<u2").tobytes())
                 offsets.append(offsets[-1] + len(tokens))
-                num_frames += sequence.num_frames
+                if isinstance(sequence, UnitSequence):
+                    num_frames += sequence.num_frames
+                else:
+                    timed = False
         if len(offsets) == 1:
             raise InputError(f"{units}: found no utterance, expected at least one")
         np.save(folder / "offsets.npy", np.array(offsets, dtype=np.int64))
@@ -72,7 +76,7 @@ def write_store(units: Path, num_units: int, frame_rate_hz: float, corpus: str, 
             "frame_rate_hz": frame_rate_hz,
             "num_documents": len(offsets) - 1,
             "num_tokens": offsets[-1],
-            "hours": num_frames / frame_rate_hz / 3600,
+            "hours": num_frames / frame_rate_hz / 3600 if timed else None,
             "provenance": provenance({"frame_rate_hz": frame_rate_hz}, {"units": units}),
         }
         write_json(folder / "config.json", config)
@@ -92,7 +96,7 @@ class TokenStore:
             self.corpus: str = config["corpus"]
             self.vocab_size: int = config["vocab_size"]
             self.frame_rate_hz: float = config["frame_rate_hz"]
-            self.hours: float = config["hours"]
+            self.hours: float | None = config["hours"]
             self.num_tokens: int = config["num_tokens"]
             self.offsets: np.ndarray = np.load(folder / "offsets.npy")  # (documents + 1,)
             self.tokens: np.ndarray = np.memmap(folder / "tokens.bin", dtype="<u2", mode="r")  # (tokens,)

@@ -277,10 +277,11 @@ def main() -> None:
         model, summary = train(recipe, corpus, validation, given.output, given.seed, device, given.time_budget)
         save_model(model, given.output / "model")
         inputs = {str(store.folder): store.folder / "tokens.bin" for store in (*stores, held_out)}
+        hours = [store.hours for store in stores if store.hours is not None]
         about = {
             "slm": given.slm,
             "corpus": "+".join(store.corpus for store in stores),
-            "hours": sum(store.hours for store in stores),
+            "hours": sum(hours) if len(hours) == len(stores) else None,
             "vocab_size": held_out.vocab_size,
             "num_parameters": model.num_parameters(),
             "seed": given.seed,

@@ -2,11 +2,12 @@
 
 ``{"fileid": "61-70968-0003", "units": [5, 17, 5], "durations": [2, 1, 4]}``: the sequence without
 repetitions is what the language model reads; the durations, in frames, add up to the utterance's
-frames and give them back to the metrics of frames (ABX on units, PNMI).
+frames and give them back to the metrics of frames (ABX on units, PNMI). Units from elsewhere may have
+no durations: such lines serve language models and nothing else.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,14 +20,22 @@ from artifacts.errors import InputError
 from artifacts.files import atomic_file, read_json_object, read_jsonl
 
 KEYS = ("fileid", "units", "durations")
+LARGEST = 2**63 - 1
+"""Of what numpy counts with."""
 
 
 @dataclass(frozen=True, slots=True)
-class UnitSequence:
-    """The units of one utterance, no two neighbours equal, and how many frames each lasts."""
+class UntimedUnits:
+    """The units of one utterance, no two neighbours equal; how long they last nobody may know."""
 
     fileid: str
     units: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSequence(UntimedUnits):
+    """The units of one utterance, no two neighbours equal, and how many frames each lasts."""
+
     durations: list[int]
 
     def frames(self) -> np.ndarray:
@@ -78,47 +87,78 @@ def read_units(path: Path) -> Iterator[UnitSequence]:
     Raises:
         InputError: A malformed record or a fileid that occurs twice; the message names file and line.
     """
+    for sequence in _read(path, KEYS):
+        assert isinstance(sequence, UnitSequence)
+        yield sequence
+
+
+def read_untimed_units(path: Path) -> Iterator[UntimedUnits]:
+    """Stream the utterances of a file of units whose lines may have no durations; those that do are `UnitSequence`.
+
+    Raises:
+        InputError: As `read_units`.
+    """
+    return _read(path, KEYS[:2])
+
+
+def _read(path: Path, keys: Sequence[str]) -> Iterator[UntimedUnits]:
     first_line: dict[str, int] = {}
     for line, record in read_jsonl(path):
         where = f"{path}, line {line}"
-        missing = [key for key in KEYS if key not in record]
-        if missing:
-            raise InputError(f"{where}: found keys {', '.join(record) or 'none'}, expected also {', '.join(missing)}")
+        require_record_keys(record, keys, where)
         fileid = record["fileid"]
         if not isinstance(fileid, str) or not fileid:
             raise InputError(f"{where}: fileid: found {fileid!r}, expected a name")
         if fileid in first_line:
             raise InputError(f"{where}: fileid {fileid} again, first on line {first_line[fileid]}")
         first_line[fileid] = line
-        units = _whole_numbers(record["units"], 0, f"{where}: units")
-        durations = _whole_numbers(record["durations"], 1, f"{where}: durations")
-        if len(units) != len(durations):
-            raise InputError(f"{where}: found {len(durations)} durations, expected one for each of {len(units)} units")
+        units = whole_numbers(record["units"], 0, f"{where}: units")
+        durations = None
+        if "durations" in record:
+            durations = read_durations(record, "durations", units, where)
         if any(a == b for a, b in pairwise(units)):
             raise InputError(f"{where}: found a unit twice in a row, expected run-length encoded units")
-        yield UnitSequence(fileid, units, durations)
+        yield UntimedUnits(fileid, units) if durations is None else UnitSequence(fileid, units, durations)
 
 
-def _whole_numbers(values: Any, least: int, where: str) -> list[int]:
+def require_record_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    """Refuse a record without some of `keys`."""
+    missing = [key for key in keys if key not in record]
+    if missing:
+        raise InputError(f"{where}: found keys {', '.join(record) or 'none'}, expected also {', '.join(missing)}")
+
+
+def whole_numbers(values: Any, least: int, where: str) -> list[int]:
+    """The list of whole numbers that `values` must be."""
     # `type` and not isinstance: true and false are no units.
-    if not isinstance(values, list) or any(type(value) is not int or value < least for value in values):
+    if not isinstance(values, list) or any(type(value) is not int or not least <= value <= LARGEST for value in values):
         raise InputError(f"{where}: found {str(values)[:60]}, expected a list of whole numbers from {least}")
     return values
 
 
+def read_durations(record: Mapping[str, Any], key: str, units: Sequence[int], where: str) -> list[int]:
+    """The durations that `key` of a record must be: a positive number of frames for each of `units`."""
+    durations = whole_numbers(record[key], 1, f"{where}: {key}")
+    if len(units) != len(durations):
+        raise InputError(f"{where}: found {len(durations)} durations, expected one for each of {len(units)} units")
+    return durations
+
+
 @contextmanager
-def unit_writer(path: Path) -> Iterator[Callable[[UnitSequence], None]]:
+def unit_writer(path: Path) -> Iterator[Callable[[UntimedUnits], None]]:
     """Yield a function that writes one utterance; the file appears when the block ends well."""
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
 
-        def write(sequence: UnitSequence) -> None:
-            record = {"fileid": sequence.fileid, "units": sequence.units, "durations": sequence.durations}
+        def write(sequence: UntimedUnits) -> None:
+            record: dict[str, Any] = {"fileid": sequence.fileid, "units": sequence.units}
+            if isinstance(sequence, UnitSequence):
+                record["durations"] = sequence.durations
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
         yield write
 
 
-def write_units(path: Path, sequences: Iterable[UnitSequence]) -> None:
+def write_units(path: Path, sequences: Iterable[UntimedUnits]) -> None:
     """Write a file of units, streaming."""
     with unit_writer(path) as write:
         for sequence in sequences:
