@@ -132,6 +132,7 @@ def train(
             if stops:
                 if checkpoints is not None:
                     checkpoints.wait()
+                workers.wait()  # the first that ends has its launcher end the others, who may still be writing
                 why = interruption.requested or "a signal to another worker"
                 raise Stopped(f"stopped by {why} after step {done:,} of {num_steps:,}, saved: start again to go on")
 

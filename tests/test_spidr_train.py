@@ -15,8 +15,9 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
+from artifacts import checkpoints
 from artifacts.errors import InputError, Stopped
-from artifacts.workers import ALONE
+from artifacts.workers import ALONE, Workers
 from corpora.manifest import Utterance, read_manifest, write_manifest
 from spidr.batches import Batches
 from spidr.encoder import load_encoder
@@ -118,6 +119,27 @@ def test_a_training_whose_time_is_up_saves_and_goes_on(manifest: Path, tmp_path:
             train(*arguments, time_budget_s=1e-9)
     train(*arguments, time_budget_s=1e-9)  # nothing is left to stop after the last step
     assert_same_training(tmp_path / "stopped", whole)
+
+
+def test_no_worker_ends_before_the_checkpoint_is_on_disk(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher ends the others as soon as one has ended with a code that is not 0."""
+    order = []
+
+    def write_slowly(*arguments: Any) -> None:
+        time.sleep(0.3)
+        write(*arguments)
+        order.append("written")
+
+    write = checkpoints._write
+    monkeypatch.setattr(checkpoints, "_write", write_slowly)
+    monkeypatch.setattr(Workers, "wait", lambda self: order.append("met"))
+    recipe = Recipe.model_validate(RECIPE)
+    made = Batches(read_manifest(manifest), recipe, 0)
+    with pytest.raises(Stopped):
+        train(recipe, made, made, tmp_path, 0, torch.device("cpu"), time_budget_s=1e-9)
+    assert order == ["written", "met"]
 
 
 def test_sigterm_saves_and_stops(manifest: Path, tmp_path: Path) -> None:
