@@ -7,9 +7,9 @@ cropped, at random, to its shortest.
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 
@@ -42,18 +42,15 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; the copy from pinned memory is not waited for."""
-
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
-
-        kept = None if self.kept is None else move(self.kept)
-        return Batch(self.number, self.fileids, move(self.waveforms), move(self.masked), kept, self.left_out)
+        return self._with(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin(self) -> "Batch":
         """The batch in pinned memory, from which a GPU copies while the host goes on."""
-        kept = None if self.kept is None else self.kept.pin_memory()
-        waveforms, masked = self.waveforms.pin_memory(), self.masked.pin_memory()
-        return Batch(self.number, self.fileids, waveforms, masked, kept, self.left_out)
+        return self._with(lambda tensor: tensor.pin_memory())
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        kept = None if self.kept is None else change(self.kept)
+        return replace(self, waveforms=change(self.waveforms), masked=change(self.masked), kept=kept)
 
 
 class Batches:

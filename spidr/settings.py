@@ -244,8 +244,8 @@ class TrainingSettings(Settings):
     """How many of the newest checkpoints are kept."""
     bad_audio: Literal["fail", "skip"] = "fail"
     """An audio file that is not what the manifest says stops the training, or is left out, named and counted."""
-    compile: Literal["auto", "always", "never"] = "auto"
-    """Compile the step (torch.compile, which takes a minute): on a GPU, always or never."""
+    compile: bool = True
+    """Compile the forward and backward pass on a GPU (torch.compile, which takes minutes at the start)."""
     trackers: tuple[TrackerName, ...] = ()
     """What else is told of the log, where it is installed: tensorboard, wandb."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"

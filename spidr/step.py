@@ -1,7 +1,7 @@
 """One training step. Nothing here waits for the device."""
 
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,7 +43,9 @@ class Stepper:
         learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.gradients = Gradients(learnt)
         self.optimizer = build_optimizer(learnt, recipe.optimizer)
-        self._forward: Forward = _compiled(learner) if _to_compile(recipe, self.gradients.vector.device) else learner
+        # On a CPU it takes three minutes and a step is no faster.
+        compiles = recipe.training.compile and self.gradients.vector.is_cuda
+        self._forward: Forward = compiled(learner) if compiles else learner
 
     def step(self, batches: Iterable[Batch], step: int) -> Outcome:
         """Student by gradient descent, codebooks and teacher by moving averages (section 3).
@@ -116,17 +118,16 @@ def exchange(tally: Tally, workers: Workers) -> Tally:
     return Tally(loss, num_masked, predictions, ClusterStatistics(sums, counts))
 
 
-def _to_compile(recipe: Recipe, device: torch.device) -> bool:
-    return recipe.training.compile == "always" or (recipe.training.compile == "auto" and device.type == "cuda")
-
-
-def _compiled(learner: SpidR) -> Forward:
+def compiled(learner: SpidR, backend: str | Callable[..., Any] = "inductor") -> Forward:
     """The forward pass as one graph: a break, or a value that the host would wait for, is an error.
 
     Numbers of rows, samples and masked frames differ from batch to batch; the graph is made for all. Where
     the compiler chooses its kernels by a size, such as 4,096 frames in all, it makes another: by default
     the ninth of them would end the training.
+
+    Args:
+        backend: What makes code of the graph.
     """
     torch._dynamo.config.recompile_limit = 100
-    forward: Forward = torch.compile(learner, fullgraph=True, dynamic=True)
+    forward: Forward = torch.compile(learner, fullgraph=True, dynamic=True, backend=backend)
     return forward
