@@ -20,6 +20,8 @@ localrules:
     describe_encoder,
     codebook,
     phone_inventory,
+    take_features,
+    take_units,
     health,
     swuggy,
     sblimp,

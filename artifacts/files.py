@@ -71,6 +71,27 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file, or the files of a folder, a second name without a second copy; copy where the disk has no links.
+
+    What is at `target` is replaced. Both names are of files that are only ever replaced, never written into.
+    """
+
+    def one(file: str, other: str) -> None:
+        try:
+            os.link(file, other)
+        except OSError:
+            shutil.copyfile(file, other)
+
+    if source.is_dir():
+        with atomic_folder(target) as temporary:
+            shutil.copytree(source, temporary, copy_function=one, dirs_exist_ok=True)
+        return
+    with atomic_file(target) as temporary:
+        temporary.unlink()
+        one(str(source), str(temporary))
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file, or of a folder's relative names and contents in sorted order."""
     if path.is_dir():

@@ -100,27 +100,34 @@ class PretrainedEncoder:
         """Frames of a waveform; 0 where it is shorter than the receptive field."""
         return self.settings.num_frames(num_samples)
 
-    @torch.inference_mode()
     def features(self, waveforms: Tensor, layers: list[int]) -> dict[int, Tensor]:
         """Feed-forward outputs of `layers` (0 to num_layers), each float32 (batch, frames, dim)."""
-        outputs = self._encoder(waveforms, max(layers))
-        return {layer: outputs[layer].ffn for layer in layers}
+        return self.features_and_predictions(waveforms, layers, [])[0]
+
+    def predictions(self, waveforms: Tensor, layers: list[int]) -> dict[int, Tensor]:
+        """Soft-max outputs of the heads of `layers`, each float32 (batch, frames, V) (equation 1)."""
+        return self.features_and_predictions(waveforms, [], layers)[1]
 
     @torch.inference_mode()
-    def predictions(self, waveforms: Tensor, layers: list[int]) -> dict[int, Tensor]:
-        """Soft-max outputs of the heads of `layers`, each float32 (batch, frames, V) (equation 1).
+    def features_and_predictions(
+        self, waveforms: Tensor, layers: list[int], codebook_layers: list[int]
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Features of `layers` and predictions of the heads of `codebook_layers`, from one forward pass.
 
         SpidR's head k reads layer k's feed-forward output; DinoSR's heads all read the last layer's
         full output.
         """
         same_layer = self.settings.predict_from == "same_layer"
-        outputs = self._encoder(waveforms, max(layers) if same_layer else None)
+        to_the_last = bool(codebook_layers) and not same_layer
+        outputs = self._encoder(waveforms, None if to_the_last else max([*layers, *codebook_layers]))
 
         def read(layer: int) -> Tensor:
             output: LayerOutput = outputs[layer] if same_layer else outputs[-1]
             return output.ffn if same_layer else output.block
 
-        return {layer: functional.linear(read(layer), *self.head_parameters(layer)).softmax(-1) for layer in layers}
+        features = {layer: outputs[layer].ffn for layer in layers}
+        heads = {layer: functional.linear(read(layer), *self.head_parameters(layer)) for layer in codebook_layers}
+        return features, {layer: logits.softmax(-1) for layer, logits in heads.items()}
 
     def head_parameters(self, layer: int) -> tuple[Tensor, Tensor]:
         """Weight (V, dim) and bias (V,) of the head of a layer in `codebook_layers`."""

@@ -128,7 +128,7 @@ def test_codebook_units_are_the_most_probable_codes_of_the_encoder(tmp_path: Pat
     assert (quantizer.kind, quantizer.num_units, quantizer.encoder, quantizer.layer) == ("codebook", 5, "encoder", 3)
     encoder = load_for(folder, [quantizer], "cpu")
     waveforms = speech(6000, batch=2)
-    predictions = with_codebook(encoder, folder, [3]).predictions(waveforms, [3])[3]
+    predictions = with_codebook(encoder, folder, [3]).features_and_predictions(waveforms, [], [3])[1][3]
     np.testing.assert_allclose(predictions.sum(-1), 1, atol=1e-5)
     (units,) = unit_frames(encoder, [quantizer], waveforms)
     np.testing.assert_array_equal(units, predictions.argmax(-1))

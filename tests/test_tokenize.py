@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from artifacts.errors import InputError
 from corpora.manifest import Utterance, read_manifest, write_manifest
-from units.batches import in_order, plan, read_batches, read_speech
-from units.extract import extract
+from units.batches import WINDOW, Shard, encode, in_order, parse_shard, plan, read_speech, share
+from units.extract import draw_frames, extract
 from units.features import FeatureReader
 from units.mfcc import Mfcc
 from units.quantizers import Quantizer, load_quantizer, write_quantizer
 from units.records import UnitSequence, read_units
-from units.tokenize import load_for, tokenize
+from units.take import take_units
+from units.tokenize import load_for, tokenize, tokenize_corpora
 
 LEVELS = [[0, 1, 1], [2], [1, 1, 0], [2, 2, 2], [0]]
 """Loudness of each frame of five utterances."""
@@ -102,9 +103,41 @@ def test_batches_hold_each_utterance_once_with_its_equals(lengths: list[int], sa
 
 def test_waveforms_of_a_batch_are_those_of_its_utterances(manifest: Path) -> None:
     utterances = read_manifest(manifest)
-    for indices, waveforms in read_batches(utterances, 5000):
-        expected = np.stack([np.repeat(np.float32(LEVELS[index]) / np.float32(10), 320) for index in indices])
-        np.testing.assert_array_equal(waveforms, expected)
+    seen: list[np.ndarray] = []
+
+    def remember(waveforms: np.ndarray) -> dict[str, np.ndarray]:
+        seen.extend(waveforms)
+        return {"same": waveforms}
+
+    for indices, found in encode(Loudness(5000), utterances, remember):
+        for index, arrays in zip(indices, found, strict=True):
+            expected = np.repeat(np.float32(LEVELS[index]) / np.float32(10), 320)
+            np.testing.assert_array_equal(arrays["same"], expected)
+    assert len(seen) == len(LEVELS)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 5))
+def test_shards_are_whole_windows_of_all_utterances_in_order(lengths: list[int], of: int, window: int) -> None:
+    utterances = [Utterance(str(i), Path("a"), length, "s") for i, length in enumerate(lengths)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("units.batches.WINDOW", window)
+        shards = [share(utterances, Shard(number, of)) for number in range(of)]
+        assert [utterance for shard in shards for utterance in shard] == utterances
+        for shard in shards:
+            assert not shard or int(shard[0].fileid) % window == 0
+        if of == 1:
+            assert len(shards[0]) == len(utterances)
+
+
+def test_shards_have_about_equally_much_speech() -> None:
+    utterances = [Utterance(str(i), Path("a"), 1000 + i % 7, "s") for i in range(16 * WINDOW)]
+    assert [len(share(utterances, Shard(number, 4))) // WINDOW for number in range(4)] == [4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("text", ["4/4", "1", "a/b", "-1/2", "1/0"])
+def test_a_shard_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="expected NUMBER/OF"):
+        parse_shard(text)
 
 
 def test_an_utterance_too_short_for_a_frame_is_refused_before_any_work(manifest: Path) -> None:
@@ -148,8 +181,8 @@ def run(module: str, *options: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_features_on_disk_are_those_of_the_encoder(mfcc: Path, speech: Path, tmp_path: Path) -> None:
-    extract(mfcc, [1], speech, [tmp_path / "features"], dtype="float32")
-    reader = FeatureReader(tmp_path / "features")
+    extract(mfcc, [1], speech, tmp_path / "features", dtype="float32")
+    reader = FeatureReader(tmp_path / "features" / "L01")
     assert {key: reader.config[key] for key in ("encoder", "layer", "tap", "frame_rate_hz", "dim")} == {
         "encoder": "mfcc",
         "layer": 1,
@@ -167,11 +200,11 @@ def test_the_command_writes_the_units_of_several_corpora(
 ) -> None:
     part = tmp_path / "part" / "manifest.csv"
     write_manifest(part, read_manifest(speech)[2:3])
-    outputs = [tmp_path / "units" / name for name in ("all.jsonl", "part.jsonl")]
-    options = ["--encoder", mfcc, "--layer", 1, "--quantizer", quantizer, "--manifest", speech, part]
-    done = run("units.tokenize", *options, "--output", *outputs)
+    options = ["--encoder", mfcc, "--quantizer", quantizer, "--manifest", speech, part]
+    done = run("units.tokenize", *options, "--output", tmp_path / "units")
     assert done.returncode == 0, done.stderr
-    everything, alone = (list(read_units(output)) for output in outputs)
+    folder = tmp_path / "units" / "mfcc-L01-kmeans"
+    everything, alone = (list(read_units(folder / f"{corpus}.jsonl")) for corpus in ("speech", "part"))
     assert [sequence.fileid for sequence in everything] == ["n0", "n1", "n2", "n3"]
     assert [sequence.num_frames for sequence in everything] == [4, 12, 4, 27]
     assert alone == everything[2:3]
@@ -180,11 +213,69 @@ def test_the_command_writes_the_units_of_several_corpora(
     assert everything == expected
 
 
-def test_a_wrong_layer_ends_the_command_with_one_line(mfcc: Path, speech: Path, quantizer: Path) -> None:
-    options = ["--encoder", mfcc, "--quantizer", quantizer, "--manifest", speech, "--output", "a.jsonl"]
-    done = run("units.tokenize", *options, "--layer", 2)
-    assert done.returncode == 2
-    assert done.stderr == "error: --layer: found [2], expected [1]: the layers of the quantizers\n"
+def test_a_second_pass_adds_what_is_missing_and_renews_what_was_made_from_something_else(
+    mfcc: Path, speech: Path, quantizer: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    config = json.loads((quantizer / "config.json").read_text())
+    centroids = np.random.default_rng(2).normal(0, 5, (7, 39)).astype(np.float32)
+    write_quantizer(other, config, {"centroids": centroids})
+    output = tmp_path / "units"
+    first, second = (output / f"mfcc-L01-{name}" / "speech.jsonl" for name in ("kmeans", "other"))
+
+    def make(*folders: Path) -> None:
+        tokenize_corpora(mfcc, [load_quantizer(folder) for folder in folders], [speech], output)
+
+    make(quantizer)
+    first.write_text("made before\n")
+    make(quantizer, other)
+    assert first.read_text() == "made before\n"
+    assert len(list(read_units(second))) == 4
+    write_quantizer(quantizer, config, {"centroids": centroids})
+    make(quantizer, other)
+    assert first.read_text() == second.read_text()
+
+
+def test_units_are_the_same_however_many_jobs_make_them(
+    mfcc: Path, speech: Path, quantizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("units.batches.WINDOW", 1)
+    for shards in (1, 3, 5):
+        for number in range(shards):
+            folder = tmp_path / f"of{shards}" / str(number)
+            tokenize_corpora(mfcc, [load_quantizer(quantizer)], [speech], folder, Shard(number, shards))
+        pieces = [tmp_path / f"of{shards}" / str(n) / "mfcc-L01-kmeans" / "speech.jsonl" for n in range(shards)]
+        take_units(pieces, speech, tmp_path / f"{shards}.jsonl")
+    whole = (tmp_path / "1.jsonl").read_bytes()
+    assert whole.count(b"\n") == 4
+    assert (tmp_path / "3.jsonl").read_bytes() == (tmp_path / "5.jsonl").read_bytes() == whole
+    with pytest.raises(InputError, match=r"jsonl: found utterance n\d, expected n0: the order of"):
+        take_units(pieces[::-1], speech, tmp_path / "wrong.jsonl")
+    with pytest.raises(InputError, match=r"ends before utterance n3, expected all of .*manifest\.csv"):
+        take_units(pieces[:-2], speech, tmp_path / "wrong.jsonl")
+    assert not (tmp_path / "wrong.jsonl").exists()
+
+
+def test_frames_are_sampled_as_they_are_extracted(mfcc: Path, speech: Path, tmp_path: Path) -> None:
+    extract(mfcc, [1], speech, tmp_path / "all", dtype="float32")
+    extract(mfcc, [1], speech, tmp_path / "few", dtype="float32", sample=20, seed=3)
+    every, few = (FeatureReader(tmp_path / name / "L01") for name in ("all", "few"))
+    drawn = draw_frames([4, 12, 4, 27], 20, seed=3)
+    assert few.total_frames == 20 == sum(map(len, drawn))
+    assert few.config["sampled_from"] == 47
+    for fileid, positions in zip(every.fileids, drawn, strict=True):
+        assert sorted(set(positions)) == list(positions)
+        if len(positions):
+            np.testing.assert_array_equal(few.frames(fileid), every.frames(fileid)[positions])
+
+
+def test_every_frame_is_as_likely_to_be_drawn() -> None:
+    counts = np.zeros(10)
+    for seed in range(2000):
+        drawn = draw_frames([3, 0, 6, 1], 4, seed)
+        counts[np.concatenate([drawn[0], drawn[2] + 3, drawn[3] + 9])] += 1
+    assert counts.sum() == 8000
+    assert np.abs(counts - 800).max() < 5 * np.sqrt(2000 * 0.4 * 0.6)
 
 
 def test_an_encoder_is_described_on_the_command_line(tmp_path: Path) -> None:
@@ -213,5 +304,5 @@ def test_a_quantizer_of_another_encoder_or_width_is_refused(mfcc: Path, tmp_path
 def test_a_missing_audio_file_leaves_no_output(mfcc: Path, speech: Path, tmp_path: Path) -> None:
     (tmp_path / "3.flac").unlink()
     with pytest.raises(InputError, match=r"3\.flac: no such file"):
-        extract(mfcc, [1], speech, [tmp_path / "features"])
-    assert not (tmp_path / "features").exists()
+        extract(mfcc, [1], speech, tmp_path / "features")
+    assert not list((tmp_path / "features").iterdir())

@@ -7,9 +7,10 @@ on what else the corpus holds; on a GPU they agree to 1e-6.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,11 +18,37 @@ from artifacts.errors import InputError
 from corpora.audio import SAMPLE_RATE_HZ, read_waveform
 from corpora.manifest import Utterance, read_manifest
 from units.encoders import Encoder
+from units.pieces import LONGEST_S, framing_of, read_pieces
 
-WINDOW = 8192
-"""Consecutive utterances among which equal lengths are looked for: what has to be put back in order."""
+WINDOW = 2048
+"""Consecutive utterances among which equal lengths are looked for, and which no shard parts."""
 READERS = 4
 """Audio files read at the same time, ahead of the model."""
+
+
+class Shard(NamedTuple):
+    """One of several equal parts of the work."""
+
+    number: int = 0
+    of: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+
+WHOLE = Shard()
+
+
+def parse_shard(text: str) -> Shard:
+    """The shard that ``0/4`` stands for, the first of four.
+
+    Raises:
+        InputError: It is not two whole numbers, the first below the second.
+    """
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and int(number) < int(of)):
+        raise InputError(f"--shard: found {text!r}, expected NUMBER/OF, from 0/OF on")
+    return Shard(int(number), int(of))
 
 
 def read_speech(manifest: Path, encoder: Encoder) -> list[Utterance]:
@@ -40,6 +67,19 @@ def read_speech(manifest: Path, encoder: Encoder) -> list[Utterance]:
                 f"({utterance.num_samples / SAMPLE_RATE_HZ:.3f} s), expected enough for one frame"
             )
     return utterances
+
+
+def share(utterances: Sequence[Utterance], shard: Shard) -> Sequence[Utterance]:
+    """A shard's consecutive utterances: whole windows, about as much speech as any other shard's.
+
+    Batches lie within windows, so that they are the same however many shards there are.
+    """
+    starts = range(0, len(utterances), WINDOW)
+    samples = [sum(u.num_samples for u in utterances[start : start + WINDOW]) for start in starts]
+    middles = np.cumsum(samples) - np.array(samples) / 2
+    owners = (middles * shard.of / max(1, sum(samples))).astype(int)
+    mine = np.flatnonzero(owners == shard.number)
+    return utterances[starts[mine[0]] : starts[mine[-1]] + WINDOW] if len(mine) else []
 
 
 def plan(lengths: Sequence[int], batch_samples: int, window: int = WINDOW) -> Iterator[list[int]]:
@@ -62,24 +102,49 @@ def plan(lengths: Sequence[int], batch_samples: int, window: int = WINDOW) -> It
         yield from batches
 
 
-def read_batches(utterances: Sequence[Utterance], batch_samples: int) -> Iterator[tuple[list[int], np.ndarray]]:
-    """Indices and waveforms, float32 (batch, samples), of each batch; a few are read ahead.
+def encode[K](
+    encoder: Encoder,
+    utterances: Sequence[Utterance],
+    compute: Callable[[np.ndarray], dict[K, np.ndarray]],
+    longest_s: float = LONGEST_S,
+) -> Iterator[tuple[list[int], list[dict[K, np.ndarray]]]]:
+    """What `compute` makes of waveforms, for the indices of each batch: a few batches are read ahead.
+
+    Args:
+        compute: From waveforms (batch, samples) to arrays (batch, frames, ...).
+        longest_s: Recordings of more seconds are cut (`units.pieces`), and their arrays joined.
+
+    Returns:
+        For each batch its indices, and for each of them its arrays (frames, ...).
 
     Raises:
         InputError: An audio file that cannot be read, as `corpora.audio.read_waveform`.
     """
+    framing = framing_of(encoder.num_frames, encoder.frame_rate_hz)
+    longest = longest_s * SAMPLE_RATE_HZ
+
+    def waveforms_of(indices: list[int]) -> list[Future[np.ndarray]]:
+        first = utterances[indices[0]]
+        if framing and first.num_samples > longest:
+            return []  # read piece by piece, when its turn comes
+        return [pool.submit(read_waveform, utterances[index]) for index in indices]
+
+    def computed(indices: list[int], read: list[Future[np.ndarray]]) -> list[dict[K, np.ndarray]]:
+        if framing and not read:
+            pieces = [compute(piece[None]) for piece in read_pieces(utterances[indices[0]], framing, longest_s)]
+            return [{key: np.concatenate([piece[key][0] for piece in pieces]) for key in pieces[0]}]
+        arrays = compute(np.stack([waveform.result() for waveform in read]))
+        return [{key: array[row] for key, array in arrays.items()} for row in range(len(indices))]
+
     ahead: deque[tuple[list[int], list[Future[np.ndarray]]]] = deque()
     with ThreadPoolExecutor(READERS) as pool:
-        for indices in plan([utterance.num_samples for utterance in utterances], batch_samples):
-            ahead.append((indices, [pool.submit(read_waveform, utterances[index]) for index in indices]))
+        for indices in plan([utterance.num_samples for utterance in utterances], encoder.batch_samples):
+            ahead.append((indices, waveforms_of(indices)))
             if len(ahead) > READERS:
-                yield _gather(*ahead.popleft())
-        while ahead:
-            yield _gather(*ahead.popleft())
-
-
-def _gather(indices: list[int], waveforms: list[Future[np.ndarray]]) -> tuple[list[int], np.ndarray]:
-    return indices, np.stack([waveform.result() for waveform in waveforms])
+                indices, read = ahead.popleft()
+                yield indices, computed(indices, read)
+        for indices, read in ahead:
+            yield indices, computed(indices, read)
 
 
 def in_order[T](results: Iterable[tuple[Sequence[int], Sequence[T]]]) -> Iterator[T]:

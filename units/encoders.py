@@ -57,8 +57,13 @@ class CodebookEncoder(Encoder, Protocol):
     codebook_layers: list[int]
     codebook_size: int
 
-    def predictions(self, waveforms: np.ndarray, layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Soft-max predictions of the layers' heads, float32 (batch, frames, codes)."""
+    def features_and_predictions(
+        self, waveforms: np.ndarray, layers: Sequence[int], codebook_layers: Sequence[int]
+    ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """Frames of `layers`, and soft-max predictions of the heads of `codebook_layers`, from one forward pass.
+
+        Each float32: (batch, frames, dim) and (batch, frames, codes).
+        """
 
     def head_parameters(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Weight (codes, dim) and bias (codes,) of a layer's head."""

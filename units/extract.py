@@ -1,76 +1,118 @@
 """Features of a corpus, or soft-max codebook predictions: one forward pass for all wanted layers.
 
-Features go to disk only where something reads them more than once: K-means, ABX, MAP, plots.
+Features go to disk only where something reads them more than once: K-means, ABX, MAP, plots. K-means
+is fitted on a sample of frames, and only that is written for it.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from artifacts.device import DeviceName
-from artifacts.errors import InputError, run
+from artifacts.errors import run
+from artifacts.files import write_json
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
-from units.batches import read_batches, read_speech
-from units.encoders import load, name_of, with_codebook
+from artifacts.seeds import generator
+from units.batches import encode, read_speech
+from units.encoders import Encoder, load, name_of, with_codebook
 from units.features import Dtype, FeatureWriter
+from units.passes import KEY, is_there, made_from
 
 
 def extract(
     encoder_folder: Path,
     layers: Sequence[int],
     manifest: Path,
-    outputs: Sequence[Path],
+    output: Path,
     device: DeviceName = "auto",
     predictions: bool = False,
     dtype: Dtype = "float16",
+    sample: int | None = None,
+    seed: int = 0,
 ) -> None:
-    """Write a feature set of each layer over the utterances of a manifest.
+    """Write the feature sets of layers that are not in `output` yet, over the utterances of a manifest: ``L06``, ...
 
     Args:
-        outputs: One folder a layer.
         predictions: Write the soft-max predictions of the layers' heads instead of their features.
+        sample: At most so many frames, drawn uniformly over the corpus without replacement.
+        seed: Of the draw.
 
     Raises:
         InputError: A layer the encoder does not have, an audio file that cannot be read, a value
             that `dtype` cannot hold.
     """
-    encoder = load(encoder_folder, device, layers)
-    frames_of = with_codebook(encoder, encoder_folder, layers).predictions if predictions else encoder.features
+    settings = {"predictions": predictions, "dtype": dtype, "sample": sample, "seed": None if sample is None else seed}
+    origin = made_from(encoder_folder, manifest, **settings)
+    folders = {layer: output / f"L{layer:02d}" for layer in layers}
+    missing = [layer for layer in layers if not is_there(folders[layer] / "config.json", origin)]
+    if not missing:
+        print("all features are there, made from the same encoder and manifest")
+        return
+    encoder = load(encoder_folder, device, missing)
+    compute = _computation(encoder, encoder_folder, missing, predictions)
     utterances = read_speech(manifest, encoder)
-    settings = {"layers": list(layers), "predictions": predictions, "dtype": dtype}
+    num_frames = [encoder.num_frames(utterance.num_samples) for utterance in utterances]
+    drawn = None if sample is None or sample >= sum(num_frames) else draw_frames(num_frames, sample, seed)
     made_by = provenance(settings, {"encoder": encoder_folder / "config.json", "manifest": manifest})
     with ExitStack() as stack:
         writers = {}
-        for layer, output in zip(layers, outputs, strict=True):
+        for layer in missing:
             config = {
                 "encoder": name_of(encoder_folder),
                 "layer": layer,
                 "tap": "softmax" if predictions else encoder.tap,
                 "frame_rate_hz": encoder.frame_rate_hz,
+                "sampled_from": sum(num_frames) if drawn else None,
+                KEY: origin,
                 "provenance": made_by,
             }
-            writers[layer] = stack.enter_context(FeatureWriter(output, config, dtype))
-        what = f"extract {manifest.parent.name}"
-        progress = stack.enter_context(Progress(what, len(utterances), "utterances"))
-        for indices, waveforms in read_batches(utterances, encoder.batch_samples):
-            for layer, frames in frames_of(waveforms, layers).items():
-                for index, utterance_frames in zip(indices, frames, strict=True):
-                    writers[layer].write(utterances[index].fileid, utterance_frames)
+            writers[layer] = stack.enter_context(FeatureWriter(folders[layer], config, dtype))
+        progress = stack.enter_context(Progress(f"extract {manifest.parent.name}", len(utterances), "utterances"))
+        for indices, found in encode(encoder, utterances, compute):
+            for index, arrays in zip(indices, found, strict=True):
+                for layer, frames in arrays.items():
+                    kept = frames[drawn[index]] if drawn else frames
+                    if len(kept):
+                        writers[layer].write(utterances[index].fileid, kept)
             progress.advance(len(indices))
 
 
+def _computation(
+    encoder: Encoder, folder: Path, layers: Sequence[int], predictions: bool
+) -> Callable[[np.ndarray], dict[int, np.ndarray]]:
+    if not predictions:
+        return lambda waveforms: encoder.features(waveforms, layers)
+    heads = with_codebook(encoder, folder, layers)
+    return lambda waveforms: heads.features_and_predictions(waveforms, [], layers)[1]
+
+
+def draw_frames(num_frames: Sequence[int], sample: int, seed: int) -> list[np.ndarray]:
+    """Positions of the frames drawn in each utterance, rising: `sample` of all, uniformly without replacement."""
+    wanted = generator(seed, "features", "sample").choice(sum(num_frames), sample, replace=False, shuffle=False)
+    ends = np.cumsum(num_frames)
+    positions = np.split(np.sort(wanted), np.searchsorted(np.sort(wanted), ends[:-1]))
+    return [found - (end - count) for found, end, count in zip(positions, ends, num_frames, strict=True)]
+
+
 def main() -> None:
-    """Write features of one or several layers, or codebook predictions, over a corpus."""
+    """Write features of one or several layers, or codebook predictions, over a corpus, in one pass."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--encoder", type=Path, required=True, help="encoder folder")
     parser.add_argument(
         "--layer", type=int, nargs="+", required=True, help="layers, counted from 1; 0: block 1's input"
     )
     parser.add_argument("--manifest", type=Path, required=True, help="utterances")
-    parser.add_argument("--output", type=Path, nargs="+", required=True, help="feature folders, one a layer")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder; features of layer 6 go to L06/, pass.json says how"
+    )
     parser.add_argument("--predictions", action="store_true", help="soft-max codebook predictions instead of features")
+    parser.add_argument("--sample", type=int, help="at most so many frames, drawn uniformly; default: all")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
         "--dtype",
@@ -78,10 +120,22 @@ def main() -> None:
         help="default: float16 for features, float32 for predictions (float16 makes small probabilities 0)",
     )
     given = parser.parse_args()
-    if len(given.output) != len(given.layer):
-        raise InputError(f"--output: found {len(given.output)} folders, expected one for each of {given.layer}")
     dtype: Dtype = given.dtype or ("float32" if given.predictions else "float16")
-    extract(given.encoder, given.layer, given.manifest, given.output, given.device, given.predictions, dtype)
+    extract(
+        given.encoder,
+        given.layer,
+        given.manifest,
+        given.output,
+        given.device,
+        given.predictions,
+        dtype,
+        given.sample,
+        given.seed,
+    )
+    settings: dict[str, Any] = {"layers": given.layer, "predictions": given.predictions, "dtype": dtype}
+    settings |= {"sample": given.sample}
+    made_by = provenance(settings, {"encoder": given.encoder, "manifest": given.manifest}, given.seed)
+    write_json(given.output / "pass.json", {"provenance": made_by})
 
 
 if __name__ == "__main__":

@@ -43,9 +43,12 @@ class Spidr:
         """Feed-forward outputs, float32 (batch, frames, dim), of waveforms (batch, samples)."""
         return _to_numpy(self._encoder.features(self._from_numpy(waveforms), list(layers)))
 
-    def predictions(self, waveforms: np.ndarray, layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Soft-max predictions, float32 (batch, frames, codes), of waveforms (batch, samples)."""
-        return _to_numpy(self._encoder.predictions(self._from_numpy(waveforms), list(layers)))
+    def features_and_predictions(
+        self, waveforms: np.ndarray, layers: Sequence[int], codebook_layers: Sequence[int]
+    ) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+        """Features of `layers` and soft-max predictions, float32 (batch, frames, codes), of `codebook_layers`."""
+        found = self._encoder.features_and_predictions(self._from_numpy(waveforms), list(layers), list(codebook_layers))
+        return _to_numpy(found[0]), _to_numpy(found[1])
 
     def head_parameters(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Weight (codes, dim) and bias (codes,) of the head of a layer in `codebook_layers`."""

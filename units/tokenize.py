@@ -1,21 +1,27 @@
 """Speech to units in one pass: no feature touches the disk, whatever the corpus' size.
 
-All wanted quantizers share the forward passes: one for those that read features, one for codebooks.
+All wanted quantizers share one forward pass. A corpus may be shared out among jobs: batches are formed
+before it is, so that units are the same, to the last bit, however many jobs there are. Each job writes
+its piece of each system's units; ``units.join`` makes them one file.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from artifacts.device import DeviceName
 from artifacts.errors import InputError, run
+from artifacts.files import sha256, write_json
 from artifacts.progress import Progress
+from artifacts.provenance import provenance
 from corpora.manifest import Utterance
-from units.batches import in_order, read_batches, read_speech
+from units.batches import WHOLE, Shard, encode, in_order, parse_shard, read_speech, share
 from units.encoders import CodebookEncoder, Encoder, load, name_of, with_codebook
+from units.passes import KEY, is_there, made_from
 from units.quantizers import Quantizer, assign, load_quantizer
 from units.records import UnitSequence, run_length, unit_writer
 
@@ -32,14 +38,16 @@ def tokenize(
         InputError: An audio file that cannot be read, or a quantizer of another width.
     """
 
+    def units_of(waveforms: np.ndarray) -> dict[int, np.ndarray]:
+        return dict(enumerate(unit_frames(encoder, quantizers, waveforms)))
+
     def batches() -> Iterator[tuple[list[int], list[list[UnitSequence]]]]:
-        for indices, waveforms in read_batches(utterances, encoder.batch_samples):
-            units = unit_frames(encoder, quantizers, waveforms)
+        for indices, units in encode(encoder, utterances, units_of):
             yield (
                 indices,
                 [
-                    [UnitSequence(utterances[index].fileid, *run_length(frames[row])) for frames in units]
-                    for row, index in enumerate(indices)
+                    [UnitSequence(utterances[index].fileid, *run_length(frames)) for frames in found.values()]
+                    for index, found in zip(indices, units, strict=True)
                 ],
             )
 
@@ -48,15 +56,15 @@ def tokenize(
 
 def unit_frames(encoder: Encoder, quantizers: Sequence[Quantizer], waveforms: np.ndarray) -> list[np.ndarray]:
     """One unit a frame, int64 (batch, frames), for each quantizer, of waveforms (batch, samples)."""
-    frames: dict[tuple[str, int], np.ndarray] = {}
     layers = sorted({quantizer.layer for quantizer in quantizers if quantizer.kind == "kmeans"})
-    if layers:
-        frames |= {("kmeans", layer): found for layer, found in encoder.features(waveforms, layers).items()}
-    layers = sorted({quantizer.layer for quantizer in quantizers if quantizer.kind == "codebook"})
-    if layers:
+    codebook_layers = sorted({quantizer.layer for quantizer in quantizers if quantizer.kind == "codebook"})
+    if codebook_layers:
         assert isinstance(encoder, CodebookEncoder)
-        frames |= {("codebook", layer): found for layer, found in encoder.predictions(waveforms, layers).items()}
-    return [assign(quantizer, frames[quantizer.kind, quantizer.layer]) for quantizer in quantizers]
+        features, predictions = encoder.features_and_predictions(waveforms, layers, codebook_layers)
+    else:
+        features, predictions = encoder.features(waveforms, layers), {}
+    frames = {"kmeans": features, "codebook": predictions}
+    return [assign(quantizer, frames[quantizer.kind][quantizer.layer]) for quantizer in quantizers]
 
 
 def load_for(encoder_folder: Path, quantizers: Sequence[Quantizer], device: DeviceName) -> Encoder:
@@ -92,39 +100,95 @@ def load_for(encoder_folder: Path, quantizers: Sequence[Quantizer], device: Devi
     return encoder
 
 
-def main() -> None:
-    """Turn corpora into units.
+def system_of(quantizer: Quantizer) -> str:
+    """Name of the system whose units a quantizer makes: ``<encoder>-L<layer>-<quantizer>``."""
+    return f"{quantizer.encoder}-L{quantizer.layer:02d}-{quantizer.folder.name}"
 
-    With several quantizers, outputs go first by quantizer, then by manifest.
+
+def tokenize_corpora(
+    encoder_folder: Path,
+    quantizers: Sequence[Quantizer],
+    manifests: Sequence[Path],
+    output: Path,
+    shard: Shard = WHOLE,
+    device: DeviceName = "auto",
+) -> None:
+    """Write the units of corpora that are not in `output` yet: ``<system>/<corpus>.jsonl``, a corpus being its folder.
+
+    Args:
+        shard: The part of each corpus that is tokenized here.
+
+    Raises:
+        InputError: As `load_for`, `read_speech` and `tokenize`.
     """
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--encoder", type=Path, required=True, help="encoder folder")
-    parser.add_argument("--layer", type=int, nargs="+", required=True, help="layers, one a quantizer")
-    parser.add_argument("--quantizer", type=Path, nargs="+", required=True, help="quantizer folders")
-    parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="one a corpus")
-    parser.add_argument("--output", type=Path, nargs="+", required=True, help="JSONL of units, one a corpus")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    given = parser.parse_args()
-    quantizers = [load_quantizer(folder) for folder in given.quantizer]
-    layers = [quantizer.layer for quantizer in quantizers]
-    if given.layer != layers:
-        raise InputError(f"--layer: found {given.layer}, expected {layers}: the layers of the quantizers")
-    expected = len(quantizers) * len(given.manifest)
-    if len(given.output) != expected:
-        raise InputError(
-            f"--output: found {len(given.output)} files, expected {expected}: one a quantizer and manifest"
+    origins = {
+        (manifest, quantizer.folder): made_from(
+            encoder_folder,
+            manifest,
+            quantizer=sha256(quantizer.folder / "quantizer.safetensors"),
+            layer=quantizer.layer,
+            shard=str(shard),
         )
-    encoder = load_for(given.encoder, quantizers, given.device)
-    corpora = [(manifest, read_speech(manifest, encoder)) for manifest in given.manifest]
-    for number, (manifest, utterances) in enumerate(corpora):
+        for manifest in manifests
+        for quantizer in quantizers
+    }
+    missing: dict[Path, list[Quantizer]] = {}
+    for manifest in manifests:
+        for quantizer in quantizers:
+            if not is_there(_record(output, quantizer, manifest), origins[manifest, quantizer.folder]):
+                missing.setdefault(manifest, []).append(quantizer)
+    if not missing:
+        print("all units are there, made from the same encoder, quantizers and manifests")
+        return
+    wanted = [quantizer for quantizer in quantizers if any(quantizer in found for found in missing.values())]
+    encoder = load_for(encoder_folder, wanted, device)
+    corpora = {manifest: share(read_speech(manifest, encoder), shard) for manifest in missing}
+    for manifest, utterances in corpora.items():
+        records = [_record(output, quantizer, manifest) for quantizer in missing[manifest]]
+        for record in records:
+            record.unlink(missing_ok=True)
         with ExitStack() as stack:
-            outputs = given.output[number :: len(corpora)]
-            writers = [stack.enter_context(unit_writer(output)) for output in outputs]
+            writers = [stack.enter_context(unit_writer(record.with_suffix(".jsonl"))) for record in records]
             progress = stack.enter_context(Progress(f"tokenize {manifest.parent.name}", len(utterances), "utterances"))
-            for sequences in tokenize(encoder, quantizers, utterances):
+            for sequences in tokenize(encoder, missing[manifest], utterances):
                 for write, sequence in zip(writers, sequences, strict=True):
                     write(sequence)
                 progress.advance()
+        for quantizer, record in zip(missing[manifest], records, strict=True):
+            write_json(record, {KEY: origins[manifest, quantizer.folder]})
+
+
+def _record(output: Path, quantizer: Quantizer, manifest: Path) -> Path:
+    return output / system_of(quantizer) / f"{manifest.parent.name}.json"
+
+
+def main() -> None:
+    """Turn corpora into units of one or several quantizers of one encoder, in one pass."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--encoder", type=Path, required=True, help="encoder folder")
+    parser.add_argument("--quantizer", type=Path, nargs="+", required=True, help="quantizer folders")
+    parser.add_argument("--manifest", type=Path, nargs="+", required=True, help="manifests, each named by its folder")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder; units go to <system>/<corpus>.jsonl, pass.json says how"
+    )
+    parser.add_argument("--shard", default="0/1", help="NUMBER/OF: this part of each corpus, from 0/OF on")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    given = parser.parse_args()
+    shard = parse_shard(given.shard)
+    names = [manifest.parent.name for manifest in given.manifest]
+    if len(set(names)) < len(names):
+        raise InputError(
+            f"--manifest: found two corpora of one name in {', '.join(names)}, expected folders of different names"
+        )
+    quantizers = [load_quantizer(folder) for folder in given.quantizer]
+    tokenize_corpora(given.encoder, quantizers, given.manifest, given.output, shard, given.device)
+    inputs: dict[str, Path] = {"encoder": given.encoder}
+    inputs |= {f"quantizer {system_of(quantizer)}": quantizer.folder for quantizer in quantizers}
+    inputs |= {f"manifest {name}": manifest for name, manifest in zip(names, given.manifest, strict=True)}
+    settings: dict[str, Any] = {"shard": str(shard)}
+    systems = [system_of(quantizer) for quantizer in quantizers]
+    record = {"systems": systems, "corpora": names, "provenance": provenance(settings, inputs)}
+    write_json(given.output / "pass.json", record)
 
 
 if __name__ == "__main__":

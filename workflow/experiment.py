@@ -90,6 +90,8 @@ class Experiment(Settings):
     """Every random draw derives from it."""
     device: DeviceName = "auto"
     """Where models are trained and run: ``auto`` takes a GPU where there is one and prints the choice."""
+    shards: int = Field(1, ge=1)
+    """Jobs that each pass from audio to units is shared out among. Units are the same whatever their number."""
     corpora: dict[Name, Corpus]
     """Speech: name -> layout and place."""
     encoders: dict[Name, Encoder]
@@ -195,7 +197,7 @@ class Experiment(Settings):
                 named.append((f"encoders.{name}.train", encoder.train, speech))
                 named.append((f"encoders.{name}.validation", [encoder.validation or ""], speech))
         for name, quantizer in self.quantizers.items():
-            if quantizer.kind == "kmeans":
+            if quantizer.kind == "kmeans" and quantizer.fit is not None:
                 named.append((f"quantizers.{name}.fit", [quantizer.fit], speech))
         for name, slm in self.slms.items():
             named += [(f"slms.{name}.train", slm.train, speech), (f"slms.{name}.validation", [slm.validation], speech)]

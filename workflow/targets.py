@@ -1,7 +1,10 @@
 """Names of everything an experiment makes: the one place that spells paths under ``results/``."""
 
+from pathlib import Path
+
 from units.settings import SpidrEncoder
 from workflow.experiment import TRAINING_FIGURE, TRAINING_LOG, Experiment, System
+from workflow.passes import UnitPass, unit_passes
 
 MOST_ALIGNED = 6
 QUALITY_METRICS = (
@@ -100,6 +103,16 @@ class Targets:
         if language:
             corpora = [c for c in corpora + self.evaluation_sets if c not in self.trained_on]
         return list(dict.fromkeys(corpora))
+
+    def unit_passes(self, encoder: str) -> list[UnitPass]:
+        """The passes over audio that make an encoder's units."""
+        wanted: dict[str, list[str]] = {}
+        for system in self.experiment.all_systems.values():
+            if system.encoder == encoder:
+                for corpus in self.unit_corpora(system):
+                    wanted.setdefault(corpus, []).append(system.name)
+        folder = Path(self.root, "passes", encoder, "units")
+        return unit_passes(folder, wanted, self.trained_on, self.experiment.shards)
 
     def unit_corpora(self, system: System) -> list[str]:
         """Corpora that one system tokenizes."""

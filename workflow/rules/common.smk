@@ -12,6 +12,7 @@ from spidr.settings import Recipe
 from slm.settings import SlmRecipe
 from workflow.experiment import read_experiment, read_recipe
 from workflow.interpreter import use_this_interpreter
+from workflow.passes import RECORD, layer_pass, layers_of
 from workflow.targets import QUALITY_METRICS, Targets
 
 DEFAULT_EXPERIMENT = Path(workflow.basedir) / "config" / "demo.yaml"
@@ -138,10 +139,45 @@ def encoder_files(wildcards):
     return [config, config.replace("config.json", "model.safetensors")] if has_weights else [config]
 
 
-def fitted_on(wildcards):
-    """Features that a K-means is fitted on."""
-    corpus = EXPERIMENT.quantizers[wildcards.quantizer].fit
-    return f"{ROOT}/features/{wildcards.encoder}/L{wildcards.layer}/{corpus}"
+def record_of(encoder, kind, corpus, layers, layer):
+    """The pass that makes a layer's frames of a corpus."""
+    folder = f"{ROOT}/passes/{encoder}/{kind}/{corpus}"
+    return f"{folder}/{layer_pass(Path(folder), layers, layer)}/{RECORD}"
+
+
+def pass_of_frames(wildcards):
+    """The pass that makes features, or codebook predictions."""
+    encoder, kind, layer = wildcards.encoder, wildcards.frames, int(wildcards.layer)
+    layers = encoder_of(wildcards).layers if kind == "features" else quantized_layers(encoder, CODEBOOKS)
+    return record_of(encoder, kind, wildcards.corpus, {*layers, layer}, layer)
+
+
+def sampled_from(wildcards):
+    """The pass that samples the frames which a K-means is fitted on."""
+    quantizer = EXPERIMENT.quantizers[wildcards.quantizer]
+    sample = (quantizer.fit, quantizer.max_frames)
+    alike = those(EXPERIMENT.quantizers, lambda q: q.kind == "kmeans" and (q.fit, q.max_frames) == sample)
+    layers, layer = quantized_layers(wildcards.encoder, alike), int(wildcards.layer)
+    return record_of(wildcards.encoder, f"sample{quantizer.max_frames}", quantizer.fit, {*layers, layer}, layer)
+
+
+def quantized_layers(encoder, quantizers):
+    """Layers of an encoder that one of the quantizers makes units of."""
+    systems = EXPERIMENT.all_systems.values()
+    return {system.layer for system in systems if system.encoder == encoder and system.quantizer in quantizers}
+
+
+def unit_pass(wildcards):
+    """The pass over audio of that name."""
+    return next(p for p in TARGETS.unit_passes(wildcards.encoder) if p.name == wildcards.name)
+
+
+def passes_of_units(wildcards):
+    """The records, one a shard, of the pass that makes a system's units of a corpus."""
+    encoder = EXPERIMENT.all_systems[wildcards.system].encoder
+    passes = TARGETS.unit_passes(encoder)
+    made = next(p for p in passes if wildcards.system in p.systems and wildcards.corpus in p.corpora)
+    return made.records(f"{ROOT}/passes/{encoder}/units")
 
 
 def vocabulary(wildcards):
@@ -172,8 +208,7 @@ PRETRAINED = those(EXPERIMENT.encoders, lambda encoder: getattr(encoder, "recipe
 DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hub", "custom", "mfcc"))
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
 MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
-SPOKEN = [system.name for system in EXPERIMENT.language_systems if system.name not in PHONES]
-MUTE = [name for name in EXPERIMENT.all_systems if name not in (*SPOKEN, *PHONES)]
+QUANTIZED = [name for name in EXPERIMENT.all_systems if name not in PHONES]
 KMEANS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans")
 CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
 ABX = EXPERIMENT.evaluation.abx

@@ -44,16 +44,18 @@ rule phone_inventory:
         "python -m units.phones inventory --intervals {input} --output {output} > {log} 2>&1"
 
 
+# Audio is read once for all that is wanted of an encoder: a pass, in a folder of its own under passes/
+# (workflow/passes.py), out of which each feature set and each system's units are taken.
 rule extract:
     input:
         encoder=encoder_files,
         manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
     output:
-        directory(f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}"),
+        f"{ROOT}/passes/{{encoder}}/features/{{corpus}}/{{layers}}/pass.json",
     log:
-        f"{LOGS}/extract/{{encoder}}/L{{layer}}/{{corpus}}.log",
+        f"{LOGS}/extract/{{encoder}}/{{corpus}}/{{layers}}.log",
     benchmark:
-        f"{BENCHMARKS}/extract/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/extract/{{encoder}}/{{corpus}}/{{layers}}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -62,39 +64,73 @@ rule extract:
         gpu=1,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
+        layers=lambda wildcards: layers_of(wildcards.layers),
+        kind="",
+        folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
     shell:
-        "python -m units.extract --encoder {params.encoder} --layer {wildcards.layer} --manifest {input.manifest}"
-        " --device {params.device} --output {output} > {log} 2>&1"
+        "python -m units.extract --encoder {params.encoder} --layer {params.layers} {params.kind}"
+        " --manifest {input.manifest} --device {params.device} --output {params.folder} > {log} 2>&1"
 
 
-rule predict:
-    input:
-        encoder=encoder_files,
-        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+use rule extract as predict with:
     output:
-        directory(f"{ROOT}/predictions/{{encoder}}/L{{layer}}/{{corpus}}"),
+        f"{ROOT}/passes/{{encoder}}/predictions/{{corpus}}/{{layers}}/pass.json",
     log:
-        f"{LOGS}/predict/{{encoder}}/L{{layer}}/{{corpus}}.log",
+        f"{LOGS}/predict/{{encoder}}/{{corpus}}/{{layers}}.log",
     benchmark:
-        f"{BENCHMARKS}/predict/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/predict/{{encoder}}/{{corpus}}/{{layers}}.tsv"
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
+        layers=lambda wildcards: layers_of(wildcards.layers),
+        kind="--predictions",
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        device=device_of,
+
+
+# Frames for K-means to be fitted on.
+use rule extract as sample with:
+    output:
+        f"{ROOT}/passes/{{encoder}}/sample{{frames}}/{{corpus}}/{{layers}}/pass.json",
+    log:
+        f"{LOGS}/sample/{{encoder}}/{{frames}}/{{corpus}}/{{layers}}.log",
+    benchmark:
+        f"{BENCHMARKS}/sample/{{encoder}}/{{frames}}/{{corpus}}/{{layers}}.tsv"
+    wildcard_constraints:
+        frames=r"\d+",
+    params:
+        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
+        layers=lambda wildcards: layers_of(wildcards.layers),
+        kind=lambda wildcards: f"--sample {wildcards.frames} --seed {EXPERIMENT.seed}",
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        device=device_of,
+
+
+rule take_features:
+    input:
+        pass_of_frames,
+    output:
+        directory(f"{ROOT}/{{frames}}/{{encoder}}/L{{layer}}/{{corpus}}"),
+    log:
+        f"{LOGS}/take_features/{{frames}}/{{encoder}}/L{{layer}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/take_features/{{frames}}/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        frames="features|predictions",
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime=240,
-        gpu=1,
+        mem_mb=500,
+        runtime=30,
     params:
-        encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
-        device=device_of,
+        folder=lambda wildcards, input: Path(input[0]).parent / f"L{wildcards.layer}",
     shell:
-        "python -m units.extract --predictions --encoder {params.encoder} --layer {wildcards.layer}"
-        " --manifest {input.manifest} --device {params.device} --output {output} > {log} 2>&1"
+        "python -m units.take --features {params.folder} --output {output} > {log} 2>&1"
 
 
 rule kmeans:
     input:
-        fitted_on,
+        sampled_from,
     output:
         config=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/config.json",
         weights=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/quantizer.safetensors",
@@ -112,9 +148,10 @@ rule kmeans:
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.quantizers[wildcards.quantizer]),
         seed=EXPERIMENT.seed,
+        features=lambda wildcards, input: Path(input[0]).parent / f"L{wildcards.layer}",
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
-        "python -m units.kmeans --features {input} --settings {params.settings:q} --seed {params.seed}"
+        "python -m units.kmeans --features {params.features} --settings {params.settings:q} --seed {params.seed}"
         " --output {params.folder} > {log} 2>&1"
 
 
@@ -143,19 +180,24 @@ rule codebook:
         " > {log} 2>&1"
 
 
-rule tokenize_evaluation:
+rule tokenize:
     input:
         encoder=encoder_files,
-        quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
-        manifests=[manifest(corpus) for corpus in TARGETS.evaluated(language=True)],
+        quantizers=lambda wildcards: [
+            f"{ROOT}/quantizers/{folder}/config.json" for folder in unit_pass(wildcards).quantizers(wildcards.encoder)
+        ],
+        manifests=lambda wildcards: [manifest(corpus) for corpus in unit_pass(wildcards).corpora],
     output:
-        [f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in TARGETS.evaluated(language=True)],
+        f"{ROOT}/passes/{{encoder}}/units/{{name}}/{{shard}}-of-{{shards}}/pass.json",
     log:
-        f"{LOGS}/tokenize_evaluation/{{system}}.log",
+        f"{LOGS}/tokenize/{{encoder}}/{{name}}/{{shard}}-of-{{shards}}.log",
     benchmark:
-        f"{BENCHMARKS}/tokenize_evaluation/{{system}}.tsv"
+        f"{BENCHMARKS}/tokenize/{{encoder}}/{{name}}/{{shard}}-of-{{shards}}.tsv"
     wildcard_constraints:
-        system=any_of(SPOKEN),
+        name=r"\w+",
+        shard=r"\d+",
+        shards=r"\d+",
+    priority: 5  # language models wait for it, and they take longer than all the metrics
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -164,43 +206,38 @@ rule tokenize_evaluation:
         gpu=1,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
-        quantizer=lambda wildcards, input: Path(input.quantizer).parent,
-        layer=lambda wildcards: EXPERIMENT.all_systems[wildcards.system].layer,
+        quantizers=lambda wildcards, input: [Path(config).parent for config in input.quantizers],
+        folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
     shell:
-        "python -m units.tokenize --encoder {params.encoder} --layer {params.layer} --quantizer {params.quantizer}"
-        " --manifest {input.manifests} --device {params.device} --output {output} > {log} 2>&1"
+        "python -m units.tokenize --encoder {params.encoder} --quantizer {params.quantizers} --manifest {input.manifests}"
+        " --shard {wildcards.shard}/{wildcards.shards} --device {params.device} --output {params.folder} > {log} 2>&1"
 
 
-# Systems without a language model have units of fewer corpora.
-use rule tokenize_evaluation as tokenize_measured with:
+rule take_units:
     input:
-        encoder=encoder_files,
-        quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
-        manifests=[manifest(corpus) for corpus in TARGETS.evaluated(language=False)],
+        made=passes_of_units,
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
     output:
-        [f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in TARGETS.evaluated(language=False)],
+        f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
     log:
-        f"{LOGS}/tokenize_measured/{{system}}.log",
+        f"{LOGS}/take_units/{{system}}/{{corpus}}.log",
     benchmark:
-        f"{BENCHMARKS}/tokenize_measured/{{system}}.tsv"
+        f"{BENCHMARKS}/take_units/{{system}}/{{corpus}}.tsv"
     wildcard_constraints:
-        system=any_of(MUTE),
-
-
-# Apart from the above: a new evaluation set must not retrain a language model.
-use rule tokenize_evaluation as tokenize_training with:
-    input:
-        encoder=encoder_files,
-        quantizer=lambda wildcards: f"{quantizer_folder(wildcards)}/config.json",
-        manifests=[manifest(corpus) for corpus in TARGETS.trained_on],
-    output:
-        [f"{ROOT}/units/{{system}}/{corpus}.jsonl" for corpus in TARGETS.trained_on],
-    log:
-        f"{LOGS}/tokenize_training/{{system}}.log",
-    benchmark:
-        f"{BENCHMARKS}/tokenize_training/{{system}}.tsv"
-    priority: 5  # a language model waits for it, and that takes longer than all the metrics
+        system=any_of(QUANTIZED),
+    priority: 5
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=60,
+    params:
+        pieces=lambda wildcards, input: [
+            Path(made).parent / wildcards.system / f"{wildcards.corpus}.jsonl" for made in input.made
+        ],
+    shell:
+        "python -m units.take --units {params.pieces} --manifest {input.manifest} --output {output} > {log} 2>&1"
 
 
 rule tokenize_phones:
