@@ -5,7 +5,7 @@
     python -m spidr.released import spidr_base.pt --layout spidr --output encoders/spidr-base
     python -m spidr.released export encoders/mine --layout spidr --output mine.pt
 
-The files are read as a stranger's (`spidr.unpickling`). What their tensors do not tell of the model is
+The files are read as a stranger's (`artifacts.unpickling`). What their tensors do not tell of the model is
 taken from table 5: the extractor's strides, 64 dimensions a head; and dropouts and the like, which
 only a further training would ask for. A recipe can say otherwise.
 """
@@ -23,11 +23,11 @@ from artifacts.errors import InputError, run
 from artifacts.files import atomic_file, read_json_object
 from artifacts.provenance import provenance
 from artifacts.settings import load_settings, parse_settings
+from artifacts.unpickling import load_untrusted
 from spidr.encoder import CONFIG, load_learner, write_encoder
 from spidr.layouts import LAYOUTS, Layout, released_name, released_views
 from spidr.learner import SpidR, build_learner
 from spidr.settings import TABLE_5_EXTRACTOR, ModelSettings, Recipe
-from spidr.unpickling import load_untrusted
 
 HEAD_SIZE = 64
 """Dimensions of an attention head in table 5: 768 / 12."""

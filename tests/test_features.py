@@ -1,11 +1,14 @@
 """Feature sets come back as they were written, and a broken one says where."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import load_file
 
 from artifacts.errors import InputError
 from units import features
@@ -137,3 +140,58 @@ def test_a_missing_or_truncated_shard_is_named(tmp_path: Path, utterances: dict[
 def test_an_utterance_that_is_not_there_is_named(tmp_path: Path, utterances: dict[str, np.ndarray]) -> None:
     with pytest.raises(InputError, match=r"index\.csv: found no utterance u9"):
         write(tmp_path / "set", utterances).frames("u9")
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from units.features import FeatureReader, FeatureWriter
+
+def kilobytes(key):
+    (line,) = (line for line in open("/proc/self/status") if line.startswith(key + ":"))
+    return int(line.split()[1])
+
+folder, dtype = Path(sys.argv[1]), sys.argv[2]
+config = {"encoder": "toy", "layer": 6, "tap": "ffn", "frame_rate_hz": 50.0, "provenance": {}}
+before = kilobytes("VmHWM")
+with FeatureWriter(folder, config, dtype) as writer:
+    for number in range(64):
+        writer.write(f"u{number}", np.full((1000, 512), number, dtype=np.float32))
+written = kilobytes("VmHWM") - before
+
+reader = FeatureReader(folder)
+before = kilobytes("RssAnon"), kilobytes("RssFile")
+reader.frames("u3", 5, 6)
+mapped = kilobytes("RssFile") - before[1]
+most = 0
+for fileid in reader.fileids:
+    frames = reader.frames(fileid)
+    assert (frames == int(fileid[1:])).all()
+    most = max(most, kilobytes("RssAnon") - before[0])
+print(written, mapped, most)
+"""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_neither_writing_nor_reading_holds_more_than_an_utterance(tmp_path: Path, dtype: str) -> None:
+    """64 utterances of 2 MB as float32, all in one shard of 64 or 128 MB, as the system counts the process's memory.
+
+    Reading one frame brings in what surrounds it of the file, not the shard.
+    """
+    command = [sys.executable, "-c", MEMORY, str(tmp_path / "set"), dtype]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    written, mapped, most = map(int, done.stdout.split())
+    utterance = 1000 * 512 * 4 / 1024
+    assert len(list((tmp_path / "set").glob("shard-*"))) == 1
+    assert written < 6 * utterance
+    assert mapped < utterance
+    assert most < 4 * utterance
+
+
+def test_a_shard_is_a_file_that_safetensors_itself_reads(tmp_path: Path, utterances: dict[str, np.ndarray]) -> None:
+    for dtype in ("float16", "float32"):
+        write(tmp_path / "set", utterances, dtype)
+        found = load_file(tmp_path / "set" / "shard-00000.safetensors")
+        assert list(found) == ["features"]
+        np.testing.assert_array_equal(found["features"], np.concatenate(list(utterances.values())).astype(dtype))

@@ -59,6 +59,23 @@ def test_a_wrong_key_is_named(encoder: dict[str, Any], message: str) -> None:
         parse(encoder)
 
 
-def test_a_kmeans_needs_units_and_a_corpus() -> None:
-    with pytest.raises(InputError, match=r"quantizers\.k\.fit: missing"):
-        parse_settings(File, {"quantizers": {"k": {"kind": "kmeans", "num_units": 50}}}, "e.yaml")
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"fit": "c"}, r"quantizers\.k\.num_units: missing"),
+        ({"path": "p"}, r"quantizers\.k\.num_units: missing"),
+        ({"num_units": 50}, "found neither fit nor path, expected one of them"),
+        ({"num_units": 50, "fit": "c", "path": "p"}, "found both fit and path, expected one of them"),
+        ({"num_units": 50, "path": "p", "restarts": 5, "init": "kmeans++"}, "found path with init, restarts, expected"),
+        ({"num_units": 50, "fit": "c", "init": "k-means++"}, r"quantizers\.k\.init: found .k-means\+\+., expected"),
+    ],
+)
+def test_a_kmeans_is_fitted_on_a_corpus_or_made_elsewhere(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_settings(File, {"quantizers": {"k": {"kind": "kmeans", **keys}}}, "e.yaml")
+
+
+def test_settings_of_a_kmeans_survive_the_command_line() -> None:
+    for keys in ({"fit": "c", "iterations": 7}, {"path": "p"}):
+        quantizer = parse_settings(File, {"quantizers": {"k": {"kind": "kmeans", "num_units": 50, **keys}}}, "e.yaml")
+        assert parse_settings(File, quantizer.model_dump(mode="json"), "e.yaml") == quantizer

@@ -7,25 +7,28 @@ A folder ``features/<encoder>/L06/<corpus>/``, or ``predictions/...`` with soft-
 - ``shard-00000.safetensors``, ...: tensor ``features`` (frames, dim), float16 or float32.
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from artifacts.errors import InputError
 from artifacts.files import atomic_folder, read_csv, read_json_object, write_csv, write_json
 
 COLUMNS = ("fileid", "shard", "start", "num_frames")
 SHARD_BYTES = 2**28
-"""Size of a shard, held in memory while it is filled: a quarter of a GiB."""
+"""Size from which a shard is full: a quarter of a GiB."""
+HEADER_BYTES = 128
+"""Room for a shard's safetensors header: 8 bytes of length, and JSON, filled up with spaces as the format allows."""
 
 Dtype = Literal["float16", "float32"]
+SAFETENSORS_DTYPES = {"float16": "F16", "float32": "F32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,9 @@ class _Place:
 
 class FeatureReader:
     """Read a feature set utterance by utterance; only the frames asked for are read.
+
+    Shards are mapped into memory, which holds a copy of nothing but the frames that were asked for last; what the
+    system keeps of the mapped files it gives up when memory is short.
 
     Args:
         folder: The feature set.
@@ -140,6 +146,8 @@ class FeatureReader:
 class FeatureWriter:
     """Write a feature set, utterance by utterance; the folder appears when the block ends well.
 
+    Each utterance goes to its shard at once: nothing is held in memory, however many writers there are.
+
     Args:
         folder: Where it goes.
         config: What config.json holds beside dim, dtype and num_frames: encoder, layer, tap,
@@ -154,8 +162,8 @@ class FeatureWriter:
         self._stack = ExitStack()
         self._temporary = self._stack.enter_context(atomic_folder(self.folder))
         self._index: list[dict[str, Any]] = []
-        self._buffer: list[np.ndarray] = []
-        self._buffered_frames = self._num_frames = self._num_shards = 0
+        self._shard: BinaryIO | None = None
+        self._shard_frames = self._num_frames = self._num_shards = 0
         self._dim: int | None = None
         return self
 
@@ -170,29 +178,40 @@ class FeatureWriter:
         if frames.shape[1] != self._dim:
             raise ValueError(f"{fileid} has {frames.shape[1]} dimensions, the utterances before it {self._dim}")
         with np.errstate(over="ignore"):
-            stored = np.ascontiguousarray(frames, dtype=self.dtype)
+            stored = np.ascontiguousarray(frames, dtype=self.dtype.newbyteorder("<"))
         if not np.isfinite(stored).all():
             largest = np.abs(frames).max()
             raise InputError(
                 f"{fileid}: found a feature of size {largest:g}, expected at most {np.finfo(self.dtype).max:g}: "
                 f"the largest {self.dtype} holds"
             )
-        place = (fileid, self._shard_name(), self._buffered_frames, len(stored))
+        if self._shard is None:
+            self._shard = self._stack.enter_context((self._temporary / self._shard_name()).open("wb"))
+            self._shard.seek(HEADER_BYTES)  # the header says how many frames there are: it comes last
+        place = (fileid, self._shard_name(), self._shard_frames, len(stored))
         self._index.append(dict(zip(COLUMNS, place, strict=True)))
-        self._buffer.append(stored)
-        self._buffered_frames += len(stored)
+        self._shard.write(stored.data)
+        self._shard_frames += len(stored)
         self._num_frames += len(stored)
-        if self._buffered_frames * self._dim * self.dtype.itemsize >= SHARD_BYTES:
-            self._flush()
+        if self._shard_frames * self._dim * self.dtype.itemsize >= SHARD_BYTES:
+            self._finish_shard()
 
     def _shard_name(self) -> str:
         return f"shard-{self._num_shards:05d}.safetensors"
 
-    def _flush(self) -> None:
-        if self._buffer:
-            save_file({"features": np.concatenate(self._buffer)}, self._temporary / self._shard_name())
-            self._num_shards += 1
-            self._buffer, self._buffered_frames = [], 0
+    def _finish_shard(self) -> None:
+        if self._shard is None:
+            return
+        shape = [self._shard_frames, self._dim]
+        size = self._shard_frames * (self._dim or 0) * self.dtype.itemsize
+        described = {"dtype": SAFETENSORS_DTYPES[self.dtype.name], "shape": shape, "data_offsets": [0, size]}
+        header = json.dumps({"features": described}).encode().ljust(HEADER_BYTES - 8)
+        assert len(header) == HEADER_BYTES - 8
+        self._shard.seek(0)
+        self._shard.write(len(header).to_bytes(8, "little") + header)
+        self._shard.close()
+        self._shard, self._shard_frames = None, 0
+        self._num_shards += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -203,7 +222,7 @@ class FeatureWriter:
         with self._stack:
             if self._dim is None:
                 raise InputError(f"{self.folder}: found no utterance to write, expected at least one")
-            self._flush()
+            self._finish_shard()
             write_csv(self._temporary / "index.csv", COLUMNS, self._index)
             made = {"dim": self._dim, "dtype": str(self.dtype), "num_frames": self._num_frames}
             write_json(self._temporary / "config.json", self.config | made)

@@ -137,20 +137,40 @@ Encoder = Annotated[
 
 
 class KmeansQuantizer(Settings):
-    """K-means over the features of one layer."""
+    """K-means over the features of one layer: fitted here, or made elsewhere."""
 
     kind: Literal["kmeans"]
     """K-means."""
     num_units: int = Field(ge=2, le=65000)
     """Number of centroids."""
-    fit: str
-    """Corpus it is fitted on."""
+    fit: str | None = None
+    """Corpus it is fitted on. Either this or `path`."""
+    path: str | None = None
+    """Folder of a quantizer made elsewhere (`python -m units.kmeans convert`), of the one layer of the one encoder
+    that its configuration names. Either this or `fit`."""
     max_frames: int = Field(1_000_000, ge=2)
-    """Frames it is fitted on, drawn uniformly where the corpus has more. A million of dimension 768 take 3 GB."""
+    """Frames it is fitted on, drawn uniformly where the corpus has more, all held in memory: 4 bytes a value, and 24 a
+    frame beside them. A million of dimension 768 take 3.1 GB."""
+    init: Literal["random", "kmeans++"] = "random"
+    """First centroids of each start: frames drawn uniformly, or one after the other by their squared distance to
+    those already drawn, which costs about as much as an iteration or two."""
     iterations: int = Field(50, ge=1)
     """Lloyd iterations of each start."""
     restarts: int = Field(3, ge=1)
-    """Random starts; the one with the lowest inertia is kept."""
+    """Starts; the one with the lowest inertia is kept."""
+
+    @model_validator(mode="after")
+    def _comes_from_one_place(self) -> Self:
+        if (self.fit is None) == (self.path is None):
+            found = "neither fit nor path" if self.fit is None else "both fit and path"
+            raise ValueError(f"found {found}, expected one of them")
+        if self.path is not None:
+            fields = type(self).model_fields
+            fitting = ("max_frames", "init", "iterations", "restarts")
+            given = [key for key in fitting if getattr(self, key) != fields[key].default]
+            if given:
+                raise ValueError(f"found path with {', '.join(given)}, expected them with fit only")
+        return self
 
 
 class CodebookQuantizer(Settings):
