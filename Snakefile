@@ -19,6 +19,7 @@ localrules:
     figures,
     describe_encoder,
     codebook,
+    given_kmeans,
     phone_inventory,
     take_features,
     take_units,

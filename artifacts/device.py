@@ -1,6 +1,7 @@
 """Which device the numbers are made on: a choice that is always printed, never quietly changed."""
 
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
 
 from artifacts.errors import InputError
@@ -9,6 +10,8 @@ if TYPE_CHECKING:
     import torch
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
+"""What forward passes of encoders compute in."""
 
 
 def choose_device(name: DeviceName) -> "torch.device":
@@ -26,3 +29,13 @@ def choose_device(name: DeviceName) -> "torch.device":
     what = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     print(f"device: {what}", file=sys.stderr)
     return device
+
+
+def computing_in(precision: Precision, name: DeviceName) -> AbstractContextManager[object]:
+    """A block whose matrix products and convolutions compute in `precision`; what wants float32 keeps it."""
+    if precision == "float32":
+        return nullcontext()
+    import torch
+
+    on_gpu = name != "cpu" and torch.cuda.is_available()
+    return torch.autocast("cuda" if on_gpu else "cpu", torch.bfloat16)

@@ -58,6 +58,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                file.chmod(0o666 & ~UMASK)  # some libraries write for their owner alone
                 _sync(file)
         if path.exists():
             path.rename(beside / "old")

@@ -125,8 +125,11 @@ class PretrainedEncoder:
             output: LayerOutput = outputs[layer] if same_layer else outputs[-1]
             return output.ffn if same_layer else output.block
 
-        features = {layer: outputs[layer].ffn for layer in layers}
-        heads = {layer: functional.linear(read(layer), *self.head_parameters(layer)) for layer in codebook_layers}
+        features = {layer: outputs[layer].ffn.float() for layer in layers}
+        with torch.autocast(waveforms.device.type, enabled=False):  # bfloat16 makes ties of near ties
+            heads = {
+                layer: functional.linear(read(layer).float(), *self.head_parameters(layer)) for layer in codebook_layers
+            }
         return features, {layer: logits.softmax(-1) for layer, logits in heads.items()}
 
     def head_parameters(self, layer: int) -> tuple[Tensor, Tensor]:

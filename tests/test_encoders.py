@@ -8,13 +8,15 @@ import pytest
 import torch
 from transformers import HubertConfig, HubertModel
 
+from artifacts.device import computing_in
 from artifacts.errors import InputError
 from spidr.encoder import write_encoder
 from spidr.learner import SpidR
+from spidr.model import Encoder as SpidrModel
 from spidr.settings import Convolution, ModelSettings
 from units.codebook import extract_codebook
 from units.encoders import Encoder, describe, load, with_codebook
-from units.quantizers import assign, load_quantizer
+from units.quantizers import Quantizer, assign, load_quantizer
 from units.settings import HubEncoder
 from units.tokenize import load_for, unit_frames
 
@@ -134,6 +136,40 @@ def test_codebook_units_are_the_most_probable_codes_of_the_encoder(tmp_path: Pat
     np.testing.assert_array_equal(units, predictions.argmax(-1))
 
 
+def test_features_and_codebook_units_come_from_one_forward_pass(spidr: Path, tmp_path: Path) -> None:
+    extract_codebook(spidr, 3, tmp_path / "codebook")
+    centroids = np.random.default_rng(0).normal(0, 1, (6, 16)).astype(np.float32)
+    kmeans = Quantizer(tmp_path / "kmeans", "kmeans", 6, "spidr", 1, 50.0, {"centroids": centroids})
+    quantizers = [kmeans, load_quantizer(tmp_path / "codebook")]
+    encoder = load_for(spidr, quantizers[1:], "cpu")
+    waveforms = speech(6000, batch=2)
+    alone = [unit_frames(encoder, [quantizer], waveforms)[0] for quantizer in quantizers]
+    passes = 0
+
+    def count(*_: object) -> None:
+        nonlocal passes
+        passes += 1
+
+    with torch.nn.modules.module.register_module_forward_hook(
+        lambda module, *_: count() if type(module) is SpidrModel else None
+    ):
+        together = unit_frames(encoder, quantizers, waveforms)
+    assert passes == 1
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_in_bfloat16_features_are_coarser_and_still_float32(spidr: Path, hubert: Path) -> None:
+    waveforms = speech(16000)
+    for folder in (spidr, hubert):
+        encoder = load(folder, "cpu", [3])
+        exact = encoder.features(waveforms, [3])[3]
+        with computing_in("bfloat16", "cpu"):
+            coarse = encoder.features(waveforms, [3])[3]
+        assert coarse.dtype == np.float32
+        error = np.linalg.norm(coarse - exact) / np.linalg.norm(exact)
+        assert 1e-5 < error < 0.05
+
+
 def test_the_stored_head_applied_to_spidrs_features_gives_its_codebook_units(spidr: Path, tmp_path: Path) -> None:
     extract_codebook(spidr, 4, tmp_path / "codebook")
     quantizer = load_quantizer(tmp_path / "codebook")
@@ -193,17 +229,15 @@ def test_weights_in_the_form_of_the_releases_load(full_model: HubertModel, tmp_p
 
 def test_a_model_that_is_no_speech_encoder_is_refused(full_model: HubertModel, tmp_path: Path) -> None:
     config = tmp_path / "source" / "config.json"
-    config.write_text(config.read_text().replace('"model_type": "hubert"', '"model_type": "whisper"'))
-    with pytest.raises(
-        InputError, match=r"config\.json: model_type: found 'whisper', expected one of hubert, wav2vec2"
-    ):
+    config.write_text(config.read_text().replace('"model_type": "hubert"', '"model_type": "bert"'))
+    with pytest.raises(InputError, match=r"config\.json: model_type: found 'bert', expected one of hubert, wav2vec2"):
         describe_hubert(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"family": "whisper"}, "family: found 'whisper', expected one of spidr, dinosr, hub, custom, mfcc"),
+        ({"family": "whisper"}, "family: found 'whisper', expected one of spidr, dinosr, hub, data2vec2, con"),
         ({"family": "phones"}, "family: found 'phones', expected one of"),
         ({"family": "hub", "num_layers": "4"}, "num_layers: found '4', expected int"),
         ([], r"found \[\], expected a JSON object"),

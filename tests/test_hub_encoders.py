@@ -12,11 +12,13 @@ import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
+from artifacts.device import computing_in
 from artifacts.errors import InputError
 from spidr.learner import SpidR
 from spidr.settings import ModelSettings
 from units.encoders import Encoder, describe, load
-from units.registry import HUB_TYPES, REGISTRY, table_text
+from units.layouts import LAYOUTS
+from units.registry import HUB_TYPES, REGISTRY, SPIDR_TYPES, table_text
 from units.settings import HubEncoder
 from workflow.experiment import read_experiment
 
@@ -259,6 +261,19 @@ def test_a_release_in_half_precision_gives_full_precision(tmp_path: Path) -> Non
     assert np.isfinite(features).all()
 
 
+def test_a_forward_pass_in_bfloat16_gives_float32_of_less_precision(tmp_path: Path, case: Case) -> None:
+    write_release(tmp_path / "source", case)
+    encoder = load_release(tmp_path / "source", [0, 3])
+    waveforms = speech(4000)
+    expected = encoder.features(waveforms, [0, 3])
+    with computing_in("bfloat16", "cpu"):
+        found = encoder.features(waveforms, [0, 3])
+    for layer in (0, 3):
+        assert found[layer].dtype == np.float32
+        error = np.linalg.norm(found[layer] - expected[layer]) / np.linalg.norm(expected[layer])
+        assert 1e-4 < error < 0.1
+
+
 # The registry.
 
 LARGE = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
@@ -266,7 +281,7 @@ XLARGE = {"num_hidden_layers": 48, "hidden_size": 1280, "num_attention_heads": 1
 FULL_SIZES = {"base": {}, "large": LARGE, "xlarge": XLARGE}
 
 
-@pytest.mark.parametrize("name", [name for name, released in REGISTRY.items() if released.is_on_hub])
+@pytest.mark.parametrize("name", [name for name, r in REGISTRY.items() if r.is_on_hub and r.model_type != "whisper"])
 def test_an_entry_is_the_model_that_transformers_makes_of_its_size(name: str) -> None:
     released = REGISTRY[name]
     size = name.split("-")[1]
@@ -285,7 +300,18 @@ def test_an_entry_is_the_model_that_transformers_makes_of_its_size(name: str) ->
     assert released.standardize == (is_pre_norm or released.model_type == "data2vec-audio")
 
 
-@pytest.mark.parametrize("name", [name for name, released in REGISTRY.items() if not released.is_on_hub])
+def test_the_entry_of_whisper_is_the_encoder_that_transformers_makes_of_its_size() -> None:
+    released = REGISTRY["whisper-small-en"]
+    config = transformers.WhisperConfig(
+        d_model=768, encoder_layers=12, encoder_ffn_dim=3072, encoder_attention_heads=12
+    )
+    with torch.device("meta"):
+        encoder = transformers.WhisperModel(config).encoder
+    assert sum(parameter.numel() for parameter in encoder.parameters()) == released.num_parameters
+    assert (released.num_layers, released.dim, released.frame_rate_hz) == (12, 768, config.max_source_positions / 30)
+
+
+@pytest.mark.parametrize("name", [name for name, released in REGISTRY.items() if released.model_type in SPIDR_TYPES])
 def test_an_entry_of_this_family_is_the_model_of_table_5(name: str) -> None:
     released = REGISTRY[name]
     settings = ModelSettings(qkv_bias=name == "dinosr-original")
@@ -302,7 +328,26 @@ def test_the_table_has_a_line_for_each_entry() -> None:
         (line,) = (line for line in lines if line.split()[0:1] == [name])
         assert line.endswith(released.source)
     assert len({released.source for released in REGISTRY.values()}) == len(REGISTRY)
-    assert {released.model_type for released in REGISTRY.values()} == {*HUB_TYPES, "spidr", "dinosr", "dinosr-original"}
+    known = {*HUB_TYPES, *SPIDR_TYPES, *LAYOUTS, "data2vec2", "conformer"}
+    assert {released.model_type for released in REGISTRY.values()} == known
+
+
+def test_a_whisper_is_read_by_its_encoder(tmp_path: Path) -> None:
+    sizes = {"d_model": 12, "encoder_layers": 3, "encoder_attention_heads": 2, "encoder_ffn_dim": 20}
+    tokens = {f"{token}_token_id": 1 for token in ("pad", "bos", "eos", "decoder_start")}
+    config = transformers.WhisperConfig(**sizes, **tokens, decoder_layers=1, vocab_size=9, decoder_attention_heads=2)
+    torch.manual_seed(0)
+    model = transformers.WhisperModel(config).eval()
+    model.save_pretrained(tmp_path / "source")
+    encoder = load_release(tmp_path / "source", [0, 2])
+    assert (encoder.frame_rate_hz, encoder.tap, encoder.num_layers, encoder.dim(2)) == (50, "block", 3, 12)
+    waveforms = speech(8000)
+    prepared = transformers.WhisperFeatureExtractor()(waveforms[0], sampling_rate=16000, return_tensors="pt")
+    with torch.inference_mode():
+        states = model.encoder(prepared.input_features, output_hidden_states=True).hidden_states
+    features = encoder.features(waveforms, [0, 2])
+    for layer in (0, 2):
+        np.testing.assert_allclose(features[layer], states[layer][:, :25].numpy(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(("given", "recorded"), [(None, True), (False, False)])

@@ -1,9 +1,9 @@
 """Speech encoders under one face: waveforms in, frames of a layer out.
 
-``python -m units.encoders list`` shows the released encoders that are used by name; ``describe`` makes
-the folder of an encoder that is not trained here: its ``config.json`` says where the weights are and
-how it is to be read. SpidR and DinoSR folders are made by ``spidr.train`` and ``spidr.released``, the
-phones by ``units.phones``.
+``python -m units.encoders list`` shows the released encoders. ``convert`` makes an encoder folder of a
+released file (`units.conversion`), weights and all; ``describe`` makes that of another encoder that is not
+trained here: its ``config.json`` says where the weights are and how it is to be read. SpidR and DinoSR
+folders are made by ``spidr.train`` and ``spidr.released``, the phones by ``units.phones``.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from artifacts.errors import InputError, run
 from artifacts.files import read_json_object, require_keys, write_json
 from artifacts.settings import Settings, load_settings
 from corpora.audio import SAMPLE_RATE_HZ
-from units.registry import HUB_TYPES, find, table_text
+from units.registry import HUB_TYPES, REGISTRY, find, table_text
 from units.settings import CustomEncoder, HubEncoder, MfccEncoder
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 GPU_BATCH_SAMPLES = 200 * SAMPLE_RATE_HZ
 """Speech in one batch on a GPU, 200 s: the first convolution of a Base model makes 1.3 GB of it."""
+WHISPER_RATE_HZ = 50.0
+"""1,500 frames of 30 s: its convolutions' strides are not in its configuration."""
 
 
 class Encoder(Protocol):
@@ -52,7 +54,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class CodebookEncoder(Encoder, Protocol):
-    """An encoder with prediction heads: SpidR and DinoSR."""
+    """An encoder with prediction heads: SpidR, DinoSR and what Spin made."""
 
     codebook_layers: list[int]
     codebook_size: int
@@ -98,7 +100,7 @@ def with_codebook(encoder: Encoder, folder: Path, layers: Sequence[int]) -> Code
         InputError: It has no codebook, or none at one of the layers.
     """
     if not isinstance(encoder, CodebookEncoder):
-        raise InputError(f"{folder}: found an encoder without codebook, expected family spidr or dinosr")
+        raise InputError(f"{folder}: found an encoder without codebook, expected family spidr, dinosr or spin")
     for layer in layers:
         if layer not in encoder.codebook_layers:
             expected = ", ".join(map(str, encoder.codebook_layers))
@@ -126,9 +128,31 @@ def _load_spidr(folder: Path, config: dict[str, Any], device: DeviceName, highes
 
 
 def _load_hub(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    if config.get("model_type") == "whisper":
+        from units.whisper import WhisperEncoder
+
+        return WhisperEncoder(folder, config, _choose_exact(device), highest)
     from units.hub import HubModel
 
     return HubModel(folder, config, _choose_exact(device), highest)
+
+
+def _load_data2vec2(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.data2vec2 import Data2Vec2
+
+    return Data2Vec2(folder, config, _choose_exact(device), highest)
+
+
+def _load_conformer(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.conformer import Conformer
+
+    return Conformer(folder, config, _choose_exact(device), highest)
+
+
+def _load_spin(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
+    from units.spin.encoder import SpinEncoder
+
+    return SpinEncoder(folder, config, _choose_exact(device), highest)
 
 
 def _load_custom(folder: Path, config: dict[str, Any], device: DeviceName, highest: int) -> Encoder:
@@ -147,6 +171,9 @@ LOADERS: dict[str, Callable[[Path, dict[str, Any], DeviceName, int], Encoder]] =
     "spidr": _load_spidr,
     "dinosr": _load_spidr,
     "hub": _load_hub,
+    "data2vec2": _load_data2vec2,
+    "conformer": _load_conformer,
+    "spin": _load_spin,
     "custom": _load_custom,
     "mfcc": _load_mfcc,
 }
@@ -155,6 +182,9 @@ KEYS: dict[str, dict[str, type]] = {
     "spidr": {"num_layers": int},
     "dinosr": {"num_layers": int},
     "hub": {"num_layers": int, "frame_rate_hz": float, "source": str, "standardize": bool},
+    "data2vec2": {"num_layers": int, "frame_rate_hz": float, "standardize": bool},
+    "conformer": {"num_layers": int, "frame_rate_hz": float},
+    "spin": {"num_layers": int, "frame_rate_hz": float, "base": str, "codebook_size": int},
     "custom": {"num_layers": int, "loader": str, "options": dict},
     "mfcc": {},
 }
@@ -198,14 +228,17 @@ def _describe_hub(settings: HubEncoder) -> dict[str, Any]:
         raise InputError(
             f"{where}: model_type: found {model.get('model_type')!r}, expected one of {', '.join(HUB_TYPES)}"
         )
-    for key in ("num_hidden_layers", "conv_stride"):
+    is_whisper = model["model_type"] == "whisper"
+    layers = "encoder_layers" if is_whisper else "num_hidden_layers"
+    for key in (layers,) if is_whisper else (layers, "conv_stride"):
         if key not in model:
             raise InputError(f"{where}: {key}: missing, expected the configuration of a {model['model_type']} model")
     return {
         "family": "hub",
-        "frame_rate_hz": SAMPLE_RATE_HZ / float(np.prod(model["conv_stride"])),
+        "model_type": model["model_type"],
+        "frame_rate_hz": WHISPER_RATE_HZ if is_whisper else SAMPLE_RATE_HZ / float(np.prod(model["conv_stride"])),
         "tap": "block",
-        "num_layers": model["num_hidden_layers"],
+        "num_layers": model[layers],
         "source": source,
         "revision": revision,
         "standardize": released.standardize if released and settings.standardize is None else settings.standardize,
@@ -241,16 +274,28 @@ def _find_config(source: str) -> tuple[Path, str | None]:
 
 
 def main() -> None:
-    """List the released encoders, or describe an encoder that is not trained here."""
+    """List the released encoders, or make the folder of an encoder that is not trained here."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the released encoders that can be used")
     describing = commands.add_parser("describe", help="make the folder of an encoder that is not trained here")
     describing.add_argument("--settings", required=True, help="an experiment's entry: JSON, or a YAML file")
     describing.add_argument("--output", type=Path, required=True, help="encoder folder; config.json is written there")
+    converting = commands.add_parser("convert", help="make the folder of an encoder from its released file")
+    converting.add_argument("file", type=Path, metavar="FILE", help="checkpoint (.pt, .ckpt, .safetensors)")
+    converting.add_argument("--extra", type=Path, help="of conformer-asr: normalizer.ckpt, released beside asr.ckpt")
+    converting.add_argument("--encoder", required=True, metavar="NAME", help="what the file is, a name of list")
+    converting.add_argument("--output", type=Path, required=True, help="encoder folder, a new one")
     given = parser.parse_args()
     if given.command == "list":
         print(table_text())
+        return
+    if given.command == "convert":
+        from units.conversion import convert
+
+        if given.encoder not in REGISTRY:
+            raise InputError(f"--encoder: found {given.encoder!r}, expected a name of python -m units.encoders list")
+        convert(given.file, REGISTRY[given.encoder], given.output, given.extra)
         return
     settings = load_settings(DESCRIBED[load_settings(_Family, given.settings).family], given.settings)
     write_json(given.output / "config.json", describe(settings))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.device import DeviceName
+from artifacts.device import DeviceName, Precision, computing_in
 from artifacts.errors import run
 from artifacts.files import write_json
 from artifacts.progress import Progress
@@ -34,6 +34,7 @@ def extract(
     dtype: Dtype = "float16",
     sample: int | None = None,
     seed: int = 0,
+    precision: Precision = "float32",
 ) -> None:
     """Write the feature sets of layers that are not in `output` yet, over the utterances of a manifest: ``L06``, ...
 
@@ -46,7 +47,8 @@ def extract(
         InputError: A layer the encoder does not have, an audio file that cannot be read, a value
             that `dtype` cannot hold.
     """
-    settings = {"predictions": predictions, "dtype": dtype, "sample": sample, "seed": None if sample is None else seed}
+    settings = {"predictions": predictions, "dtype": dtype, "precision": precision}
+    settings |= {"sample": sample, "seed": None if sample is None else seed}
     origin = made_from(encoder_folder, manifest, **settings)
     folders = {layer: output / f"L{layer:02d}" for layer in layers}
     missing = [layer for layer in layers if not is_there(folders[layer] / "config.json", origin)]
@@ -60,6 +62,7 @@ def extract(
     drawn = None if sample is None or sample >= sum(num_frames) else draw_frames(num_frames, sample, seed)
     made_by = provenance(settings, {"encoder": encoder_folder / "config.json", "manifest": manifest})
     with ExitStack() as stack:
+        stack.enter_context(computing_in(precision, device))
         writers = {}
         for layer in missing:
             config = {
@@ -119,6 +122,7 @@ def main() -> None:
         choices=("float16", "float32"),
         help="default: float16 for features, float32 for predictions (float16 makes small probabilities 0)",
     )
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the forward passes")
     given = parser.parse_args()
     dtype: Dtype = given.dtype or ("float32" if given.predictions else "float16")
     extract(
@@ -131,9 +135,10 @@ def main() -> None:
         dtype,
         given.sample,
         given.seed,
+        given.precision,
     )
     settings: dict[str, Any] = {"layers": given.layer, "predictions": given.predictions, "dtype": dtype}
-    settings |= {"sample": given.sample}
+    settings |= {"sample": given.sample, "precision": given.precision}
     made_by = provenance(settings, {"encoder": given.encoder, "manifest": given.manifest}, given.seed)
     write_json(given.output / "pass.json", {"provenance": made_by})
 

@@ -1,7 +1,8 @@
 """Encoders of the Hugging Face hub through transformers: the block outputs of any layer.
 
 HuBERT, wav2vec 2.0, WavLM and data2vec, pretrained or fine-tuned; of a fine-tuned release the head
-is dropped. Layer k is ``hidden_states[k]``, raw: before the final LayerNorm that the pre-norm models
+is dropped. They lie on the hub or in a folder, which may be in the encoder's own: so `units.conversion`
+makes it. Layer k is ``hidden_states[k]``, raw: before the final LayerNorm that the pre-norm models
 (Large, XLarge) apply to ``last_hidden_state``. Weights are safetensors, or a pickle that torch reads
 without running code (``weights_only``), which is all that some releases have.
 """
@@ -33,8 +34,8 @@ class HubModel:
     Its class follows from the ``model_type`` of the source, which `units.encoders.describe` has checked.
 
     Args:
-        folder: Its folder, for messages.
-        config: The folder's config.json, as `units.encoders.describe` makes it.
+        folder: Its folder; a ``source`` that is a folder in there is meant.
+        config: The folder's config.json, as `units.encoders.describe` or `units.conversion` makes it.
         highest_layer: Blocks above it are not loaded. WavLM's relative positions are a tensor of its
             first block, so any number of blocks has them.
 
@@ -45,7 +46,8 @@ class HubModel:
     tap = "block"
 
     def __init__(self, folder: Path, config: dict[str, Any], device: torch.device, highest_layer: int) -> None:
-        source = config["source"]
+        inside = folder / config["source"]
+        source = str(inside) if (inside / "config.json").is_file() else config["source"]
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         try:
@@ -90,4 +92,4 @@ class HubModel:
         if self._standardize:
             inputs = layer_norm(inputs, inputs.shape[1:], eps=STANDARDIZE_EPS)
         hidden_states = self._model(inputs, output_hidden_states=True).hidden_states
-        return {layer: hidden_states[layer].cpu().numpy() for layer in layers}
+        return {layer: hidden_states[layer].float().cpu().numpy() for layer in layers}

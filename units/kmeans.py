@@ -149,7 +149,6 @@ def convert(source: Path, config: Mapping[str, Any], output: Path) -> None:
     made_by = provenance({}, {"kmeans": source})
     whole = {"kind": "kmeans", "num_units": len(centroids), **config, "provenance": made_by}
     write_quantizer(output, whole, {"centroids": centroids})
-    print(f"{len(centroids)} units of dimension {centroids.shape[1]}")
 
 
 def take(settings: KmeansQuantizer, encoder: str, layer: int, output: Path) -> None:

@@ -86,9 +86,19 @@ def assign(quantizer: Quantizer, frames: np.ndarray) -> np.ndarray:
     width = quantizer.num_units if centroids is None else centroids.shape[1]
     if frames.shape[-1] != width:
         raise InputError(f"{quantizer.folder}: expects frames of dimension {width}, found {frames.shape[-1]}")
-    if centroids is None:
-        units = frames.argmax(axis=-1)
-    else:
-        # The nearest centroid: |x|^2 is the same for all, so the largest x.c - |c|^2 / 2 decides.
-        units = (frames @ centroids.T - (centroids**2).sum(axis=1) / 2).argmax(axis=-1)
+    units = frames.argmax(axis=-1) if centroids is None else _nearest(centroids, frames)
     return units
+
+
+def _nearest(centroids: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """The nearest centroid: |x|^2 is the same for all, so the largest x.c - |c|^2 / 2 decides.
+
+    By torch, as the encoders: numpy's products have threads of their own, which still wait on the cores for their next
+    one when the encoder's have work. On two cores tokenization took 1.4 times as long.
+    """
+    import torch
+
+    points, means = (torch.as_tensor(array, dtype=torch.float32) for array in (frames, centroids))
+    scores = points @ means.T - means.square().sum(dim=1) / 2
+    nearest: np.ndarray = scores.argmax(dim=-1).numpy()
+    return nearest

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 HUB_TYPES = ("hubert", "wav2vec2", "wavlm", "data2vec-audio", "whisper")
 """``model_type`` of what is loaded by its name on the hub."""
+HUB = "https://huggingface.co/"
 SPIDR_TYPES = ("spidr", "dinosr", "dinosr-original")
 """``model_type`` of what `spidr.released` makes a folder of."""
 SPIN_SIZES = (128, 256, 512, 1024, 2048)
@@ -265,9 +266,9 @@ SpidR + Spin is not released: it is made here, by the Spin stage, from a SpidR. 
 
 
 def find(source: str) -> Released | None:
-    """The encoder of a name in the registry, or of a source that an entry has."""
-    by_source = {released.source: released for released in REGISTRY.values()}
-    return REGISTRY.get(source) or by_source.get(source)
+    """The encoder of a name in the registry, or of a source that an entry has: an address, or a name on the hub."""
+    by_source = {released.source.removeprefix(HUB): released for released in REGISTRY.values()}
+    return REGISTRY.get(source) or by_source.get(source.removeprefix(HUB))
 
 
 def table_text() -> str:

@@ -55,7 +55,7 @@ class SpidrEncoder(Settings):
 
 
 class HubEncoder(Settings):
-    """HuBERT, wav2vec 2.0, WavLM or data2vec, from the Hugging Face hub or a local folder."""
+    """HuBERT, wav2vec 2.0, WavLM, data2vec or Whisper, from the Hugging Face hub or a local folder."""
 
     family: Literal["hub"]
     """A model that transformers loads."""
@@ -77,8 +77,8 @@ class HubEncoder(Settings):
         released = find(self.source)
         if released and not released.is_on_hub:
             raise ValueError(
-                f"source: found {self.source!r}, expected a model of the hub: its checkpoint is made a folder by "
-                "python -m spidr.released import, and used with family spidr or dinosr and path"
+                f"source: found {self.source!r}, expected a model of the hub: its file is made a folder by "
+                f"{released.command}"
             )
         if not released and self.standardize is None:
             raise ValueError(
@@ -86,6 +86,21 @@ class HubEncoder(Settings):
                 "(python -m units.encoders list)"
             )
         return self
+
+
+class ConvertedEncoder(Settings):
+    """An encoder folder made of a released checkpoint, by `python -m units.encoders convert`."""
+
+    family: Literal["converted"]
+    """An encoder whose folder says itself what it is."""
+    name: str | None = None
+    """How tables and figures call it."""
+    path: str
+    """The encoder folder."""
+    layers: Layers
+    """Layers whose features are evaluated."""
+    quantizers: list[str] = []
+    """Quantizers that make units of each of these layers; of kind codebook with Spin, whose last layer has one."""
 
 
 class CustomEncoder(Settings):
@@ -131,7 +146,8 @@ class PhonesEncoder(Settings):
 
 
 Encoder = Annotated[
-    SpidrEncoder | HubEncoder | CustomEncoder | MfccEncoder | PhonesEncoder, Field(discriminator="family")
+    SpidrEncoder | HubEncoder | ConvertedEncoder | CustomEncoder | MfccEncoder | PhonesEncoder,
+    Field(discriminator="family"),
 ]
 """One encoder of an experiment."""
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.device import DeviceName
+from artifacts.device import DeviceName, Precision, computing_in
 from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
 from artifacts.progress import Progress
@@ -112,6 +112,7 @@ def tokenize_corpora(
     output: Path,
     shard: Shard = WHOLE,
     device: DeviceName = "auto",
+    precision: Precision = "float32",
 ) -> None:
     """Write the units of corpora that are not in `output` yet: ``<system>/<corpus>.jsonl``, a corpus being its folder.
 
@@ -128,6 +129,7 @@ def tokenize_corpora(
             quantizer=sha256(quantizer.folder / "quantizer.safetensors"),
             layer=quantizer.layer,
             shard=str(shard),
+            precision=precision,
         )
         for manifest in manifests
         for quantizer in quantizers
@@ -148,6 +150,7 @@ def tokenize_corpora(
         for record in records:
             record.unlink(missing_ok=True)
         with ExitStack() as stack:
+            stack.enter_context(computing_in(precision, device))
             writers = [stack.enter_context(unit_writer(record.with_suffix(".jsonl"))) for record in records]
             progress = stack.enter_context(Progress(f"tokenize {manifest.parent.name}", len(utterances), "utterances"))
             for sequences in tokenize(encoder, missing[manifest], utterances):
@@ -173,6 +176,7 @@ def main() -> None:
     )
     parser.add_argument("--shard", default="0/1", help="NUMBER/OF: this part of each corpus, from 0/OF on")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the forward passes")
     given = parser.parse_args()
     shard = parse_shard(given.shard)
     names = [manifest.parent.name for manifest in given.manifest]
@@ -181,11 +185,11 @@ def main() -> None:
             f"--manifest: found two corpora of one name in {', '.join(names)}, expected folders of different names"
         )
     quantizers = [load_quantizer(folder) for folder in given.quantizer]
-    tokenize_corpora(given.encoder, quantizers, given.manifest, given.output, shard, given.device)
+    tokenize_corpora(given.encoder, quantizers, given.manifest, given.output, shard, given.device, given.precision)
     inputs: dict[str, Path] = {"encoder": given.encoder}
     inputs |= {f"quantizer {system_of(quantizer)}": quantizer.folder for quantizer in quantizers}
     inputs |= {f"manifest {name}": manifest for name, manifest in zip(names, given.manifest, strict=True)}
-    settings: dict[str, Any] = {"shard": str(shard)}
+    settings: dict[str, Any] = {"shard": str(shard), "precision": given.precision}
     systems = [system_of(quantizer) for quantizer in quantizers]
     record = {"systems": systems, "corpora": names, "provenance": provenance(settings, inputs)}
     write_json(given.output / "pass.json", record)

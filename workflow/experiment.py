@@ -11,15 +11,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from artifacts.device import DeviceName
+from artifacts.device import DeviceName, Precision
 from artifacts.errors import InputError
-from artifacts.files import read_json
+from artifacts.files import read_json, read_json_object
 from artifacts.settings import Settings, parse_settings, read_yaml
 from corpora.settings import Corpus
 from slm.settings import Slm, SlmRecipe
 from spidr.settings import Recipe
 from units.registry import find
-from units.settings import Encoder, HubEncoder, Quantizer, SpidrEncoder
+from units.settings import ConvertedEncoder, Encoder, HubEncoder, Quantizer, SpidrEncoder
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 """Letters, digits, ``_`` and single ``-``: names are folders, and ``--`` parts the two of a comparison."""
@@ -90,6 +90,8 @@ class Experiment(Settings):
     """Every random draw derives from it."""
     device: DeviceName = "auto"
     """Where models are trained and run: ``auto`` takes a GPU where there is one and prints the choice."""
+    precision: Precision = "float32"
+    """What encoders compute in where features and units are made. Units of bfloat16 differ at near ties."""
     shards: int = Field(1, ge=1)
     """Jobs that each pass from audio to units is shared out among. Units are the same whatever their number."""
     corpora: dict[Name, Corpus]
@@ -128,8 +130,9 @@ class Experiment(Settings):
                     f"encoders.{name}: found family {encoder.family}, expected phones to be of family phones"
                 )
             _expect(f"encoders.{name}.quantizers", encoder.quantizers, self.quantizers, "the quantizers")
+            may_have_codebook = isinstance(encoder, SpidrEncoder | ConvertedEncoder)
             for quantizer in encoder.quantizers:
-                if self.quantizers[quantizer].kind == "codebook" and not isinstance(encoder, SpidrEncoder):
+                if self.quantizers[quantizer].kind == "codebook" and not may_have_codebook:
                     raise ValueError(
                         f"encoders.{name}.quantizers: found {quantizer} of kind codebook, expected kmeans: "
                         f"a {encoder.family} encoder has no codebook"
@@ -293,8 +296,16 @@ def read_experiment(path: Path) -> Experiment:
                 _check_layers(where, encoder.layers, released.num_layers)
             else:
                 _check_layers_of_folder(where, encoder.layers, Path(encoder.source), "num_hidden_layers")
-        if isinstance(encoder, SpidrEncoder) and encoder.path:
+        if isinstance(encoder, SpidrEncoder | ConvertedEncoder) and encoder.path:
             _check_layers_of_folder(where, encoder.layers, Path(encoder.path), "num_layers")
+        codebooks = [name for name in encoder.quantizers if experiment.quantizers[name].kind == "codebook"]
+        if isinstance(encoder, ConvertedEncoder) and codebooks:
+            config = Path(encoder.path) / "config.json"
+            if config.is_file() and "codebook_size" not in read_json_object(config):
+                raise InputError(
+                    f"{where}.quantizers: found {codebooks[0]} of kind codebook, expected kmeans: "
+                    f"{encoder.path} has no codebook"
+                )
     for slm in experiment.slms.values():
         read_recipe(SlmRecipe, path, slm.recipe)
     return experiment

@@ -84,8 +84,8 @@ def num_units(system):
     quantizer = EXPERIMENT.quantizers[system.quantizer]
     if quantizer.kind == "kmeans":
         return quantizer.num_units
-    encoder = EXPERIMENT.encoders[system.encoder]
-    return read_recipe(Recipe, EXPERIMENT_FILE, encoder.recipe).model.codebook_size if encoder.recipe else None
+    recipe = getattr(EXPERIMENT.encoders[system.encoder], "recipe", None)
+    return read_recipe(Recipe, EXPERIMENT_FILE, recipe).model.codebook_size if recipe else None
 
 
 def subject_of_system(wildcards):
@@ -209,7 +209,8 @@ DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hub",
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
 MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
 QUANTIZED = [name for name in EXPERIMENT.all_systems if name not in PHONES]
-KMEANS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans")
+FITTED = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans" and quantizer.fit)
+GIVEN = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans" and quantizer.path)
 CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
 ABX = EXPERIMENT.evaluation.abx
 CONDITIONS = " ".join(ABX.conditions) if ABX else ""

@@ -68,9 +68,11 @@ rule extract:
         kind="",
         folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
+        precision=EXPERIMENT.precision,
     shell:
         "python -m units.extract --encoder {params.encoder} --layer {params.layers} {params.kind}"
-        " --manifest {input.manifest} --device {params.device} --output {params.folder} > {log} 2>&1"
+        " --manifest {input.manifest} --device {params.device} --precision {params.precision} --output {params.folder}"
+        " > {log} 2>&1"
 
 
 use rule extract as predict with:
@@ -86,6 +88,7 @@ use rule extract as predict with:
         kind="--predictions",
         folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
+        precision=EXPERIMENT.precision,
 
 
 # Frames for K-means to be fitted on.
@@ -104,6 +107,7 @@ use rule extract as sample with:
         kind=lambda wildcards: f"--sample {wildcards.frames} --seed {EXPERIMENT.seed}",
         folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
+        precision=EXPERIMENT.precision,
 
 
 rule take_features:
@@ -139,7 +143,7 @@ rule kmeans:
     benchmark:
         f"{BENCHMARKS}/kmeans/{{encoder}}/L{{layer}}/{{quantizer}}.tsv"
     wildcard_constraints:
-        quantizer=any_of(KMEANS),
+        quantizer=any_of(FITTED),
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -153,6 +157,33 @@ rule kmeans:
     shell:
         "python -m units.kmeans --features {params.features} --settings {params.settings:q} --seed {params.seed}"
         " --output {params.folder} > {log} 2>&1"
+
+
+# K-means made elsewhere takes its place.
+rule given_kmeans:
+    input:
+        config=lambda wildcards: f"{EXPERIMENT.quantizers[wildcards.quantizer].path}/config.json",
+        weights=lambda wildcards: f"{EXPERIMENT.quantizers[wildcards.quantizer].path}/quantizer.safetensors",
+    output:
+        config=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/config.json",
+        weights=f"{ROOT}/quantizers/{{encoder}}/L{{layer}}/{{quantizer}}/quantizer.safetensors",
+    log:
+        f"{LOGS}/given_kmeans/{{encoder}}/L{{layer}}/{{quantizer}}.log",
+    benchmark:
+        f"{BENCHMARKS}/given_kmeans/{{encoder}}/L{{layer}}/{{quantizer}}.tsv"
+    wildcard_constraints:
+        quantizer=any_of(GIVEN),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        settings=lambda wildcards: settings_json(EXPERIMENT.quantizers[wildcards.quantizer]),
+        folder=lambda wildcards, output: Path(output.config).parent,
+    shell:
+        "python -m units.kmeans take --settings {params.settings:q} --encoder {wildcards.encoder}"
+        " --layer {wildcards.layer} --output {params.folder} > {log} 2>&1"
 
 
 rule codebook:
@@ -209,9 +240,11 @@ rule tokenize:
         quantizers=lambda wildcards, input: [Path(config).parent for config in input.quantizers],
         folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
+        precision=EXPERIMENT.precision,
     shell:
         "python -m units.tokenize --encoder {params.encoder} --quantizer {params.quantizers} --manifest {input.manifests}"
-        " --shard {wildcards.shard}/{wildcards.shards} --device {params.device} --output {params.folder} > {log} 2>&1"
+        " --shard {wildcards.shard}/{wildcards.shards} --device {params.device} --precision {params.precision}"
+        " --output {params.folder} > {log} 2>&1"
 
 
 rule take_units:
