@@ -175,7 +175,7 @@ def run_kmeans(
     given = {"kind": "kmeans", "num_units": num_units, "fit": "valid", "max_frames": 300, "init": init}
     options = ["--features", features, "--settings", json.dumps(given), "--seed", "0", "--output", output]
     return subprocess.run(
-        [sys.executable, "-m", "units.kmeans", *map(str, options)],
+        [sys.executable, "-m", "units.kmeans", "fit", *map(str, options)],
         env=os.environ | {"OMP_NUM_THREADS": str(threads)},
         capture_output=True,
         text=True,

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from artifacts.errors import InputError
 from corpora.manifest import Utterance, read_manifest, write_manifest
 from units.batches import WINDOW, Shard, encode, in_order, parse_shard, plan, read_speech, share
-from units.extract import draw_frames, extract
-from units.features import FeatureReader
+from units.extract import extract
+from units.features import FeatureReader, draw_frames
 from units.mfcc import Mfcc
 from units.quantizers import Quantizer, load_quantizer, write_quantizer
 from units.records import UnitSequence, read_units

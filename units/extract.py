@@ -17,10 +17,9 @@ from artifacts.errors import run
 from artifacts.files import write_json
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
-from artifacts.seeds import generator
 from units.batches import encode, read_speech
 from units.encoders import Encoder, load, name_of, with_codebook
-from units.features import Dtype, FeatureWriter
+from units.features import Dtype, FeatureWriter, draw_frames
 from units.passes import KEY, is_there, made_from
 
 
@@ -47,7 +46,7 @@ def extract(
         InputError: A layer the encoder does not have, an audio file that cannot be read, a value
             that `dtype` cannot hold.
     """
-    settings = {"predictions": predictions, "dtype": dtype, "precision": precision}
+    settings: dict[str, Any] = {"predictions": predictions, "dtype": dtype, "precision": precision}
     settings |= {"sample": sample, "seed": None if sample is None else seed}
     origin = made_from(encoder_folder, manifest, **settings)
     folders = {layer: output / f"L{layer:02d}" for layer in layers}
@@ -92,14 +91,6 @@ def _computation(
         return lambda waveforms: encoder.features(waveforms, layers)
     heads = with_codebook(encoder, folder, layers)
     return lambda waveforms: heads.features_and_predictions(waveforms, [], layers)[1]
-
-
-def draw_frames(num_frames: Sequence[int], sample: int, seed: int) -> list[np.ndarray]:
-    """Positions of the frames drawn in each utterance, rising: `sample` of all, uniformly without replacement."""
-    wanted = generator(seed, "features", "sample").choice(sum(num_frames), sample, replace=False, shuffle=False)
-    ends = np.cumsum(num_frames)
-    positions = np.split(np.sort(wanted), np.searchsorted(np.sort(wanted), ends[:-1]))
-    return [found - (end - count) for found, end, count in zip(positions, ends, num_frames, strict=True)]
 
 
 def main() -> None:

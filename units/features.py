@@ -2,13 +2,14 @@
 
 A folder ``features/<encoder>/L06/<corpus>/``, or ``predictions/...`` with soft-max codebook predictions:
 
-- ``config.json``: encoder, layer, tap, frame_rate_hz, dim, dtype, num_frames, provenance.
+- ``config.json``: encoder, layer, tap, frame_rate_hz, dim, dtype, num_frames, provenance; ``sampled_from`` frames
+  where the set is a sample.
 - ``index.csv``: ``fileid,shard,start,num_frames``, one row an utterance.
 - ``shard-00000.safetensors``, ...: tensor ``features`` (frames, dim), float16 or float32.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from artifacts.errors import InputError
 from artifacts.files import atomic_folder, read_csv, read_json_object, write_csv, write_json
+from artifacts.seeds import generator
 
 COLUMNS = ("fileid", "shard", "start", "num_frames")
 SHARD_BYTES = 2**28
@@ -226,3 +228,11 @@ class FeatureWriter:
             write_csv(self._temporary / "index.csv", COLUMNS, self._index)
             made = {"dim": self._dim, "dtype": str(self.dtype), "num_frames": self._num_frames}
             write_json(self._temporary / "config.json", self.config | made)
+
+
+def draw_frames(num_frames: Sequence[int], sample: int, seed: int) -> list[np.ndarray]:
+    """Positions of the frames drawn in each utterance, rising: `sample` of all, uniformly without replacement."""
+    wanted = generator(seed, "features", "sample").choice(sum(num_frames), sample, replace=False, shuffle=False)
+    ends = np.cumsum(num_frames)
+    positions = np.split(np.sort(wanted), np.searchsorted(np.sort(wanted), ends[:-1]))
+    return [found - (end - count) for found, end, count in zip(positions, ends, num_frames, strict=True)]

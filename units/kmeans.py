@@ -8,8 +8,8 @@ Memory: the sample, 4 bytes a value; beside it faiss takes about 24 bytes a fram
 the centroids. A million frames of dimension 768 with 500 units take 3.1 GB. The draw of a sample takes at most
 400 bytes for each of its frames, and less where the corpus has more than 50 times as many.
 
-``convert`` makes a quantizer of a K-means of scikit-learn's, ``take`` puts one made elsewhere in the place of
-one that would be fitted.
+``fit`` fits one, ``convert`` makes a quantizer of a K-means of scikit-learn's, ``take`` puts one made elsewhere
+in the place of one that would be fitted.
 """
 
 import argparse
@@ -25,9 +25,9 @@ from artifacts.errors import InputError, run
 from artifacts.files import read_json_object
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
-from artifacts.seeds import generator, seed_for
+from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
-from units.features import FeatureReader
+from units.features import FeatureReader, draw_frames
 from units.kmeans_import import read_centroids
 from units.quantizers import load_quantizer, write_quantizer
 from units.settings import KmeansQuantizer
@@ -44,21 +44,17 @@ INIT = {
 
 def sample_frames(reader: FeatureReader, max_frames: int, seed: int) -> np.ndarray:
     """At most `max_frames` frames drawn uniformly without replacement, in their order: float32 (frames, dim)."""
+    lengths = [reader.num_frames(fileid) for fileid in reader.fileids]
     total = reader.total_frames
-    if total > max_frames:
-        wanted = generator(seed, "kmeans", "sample").choice(total, max_frames, replace=False, shuffle=False)
-        wanted.sort()
-    else:
-        wanted = np.arange(total)
-    frames = np.empty((len(wanted), reader.dim), dtype=np.float32)
-    done = first = 0
-    with Progress("sample frames", len(reader.fileids), "utterances") as progress:
-        for fileid in reader.fileids:
-            last = first + reader.num_frames(fileid)
-            stop = int(np.searchsorted(wanted, last))
-            if stop > done:
-                frames[done:stop] = reader.frames(fileid)[wanted[done:stop] - first]
-            done, first = stop, last
+    drawn = draw_frames(lengths, max_frames, seed) if total > max_frames else None
+    frames = np.empty((min(total, max_frames), reader.dim), dtype=np.float32)
+    done = 0
+    with Progress("sample frames", len(lengths), "utterances") as progress:
+        for index, fileid in enumerate(reader.fileids):
+            found = reader.frames(fileid)
+            kept = found if drawn is None else found[drawn[index]]
+            frames[done : done + len(kept)] = kept
+            done += len(kept)
             progress.advance()
     return frames
 
@@ -172,11 +168,12 @@ def take(settings: KmeansQuantizer, encoder: str, layer: int, output: Path) -> N
 def main() -> None:
     """Fit K-means on a feature set, or use one that was made elsewhere."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--features", type=Path, help="feature set to fit on")
-    parser.add_argument("--settings", help="KmeansQuantizer: JSON, or a YAML file")
-    parser.add_argument("--seed", type=int, help="the experiment's seed")
-    parser.add_argument("--output", type=Path, help="quantizer folder")
-    commands = parser.add_subparsers(dest="command", help="without one, K-means is fitted, which needs all options")
+    commands = parser.add_subparsers(dest="command", required=True)
+    fitting = commands.add_parser("fit", help="fit K-means on a feature set")
+    fitting.add_argument("--features", type=Path, required=True, help="feature set to fit on")
+    fitting.add_argument("--settings", required=True, help="KmeansQuantizer: JSON, or a YAML file")
+    fitting.add_argument("--seed", type=int, required=True, help="the experiment's seed")
+    fitting.add_argument("--output", type=Path, required=True, help="quantizer folder")
     converting = commands.add_parser("convert", help="make a quantizer of a file of scikit-learn's, or a .npy")
     converting.add_argument("file", type=Path, help="joblib or pickle file of a KMeans or MiniBatchKMeans; .npy")
     converting.add_argument("--encoder", required=True, help="name of the encoder whose features it is for")
@@ -199,10 +196,6 @@ def main() -> None:
         config = {key: getattr(given, key) for key in ("encoder", "layer", "tap")}
         convert(given.file, config | {"frame_rate_hz": given.frame_rate}, given.output)
         return
-    if given.command is None:
-        missing = [f"--{key}" for key in ("features", "settings", "seed", "output") if getattr(given, key) is None]
-        if missing:
-            parser.error(f"the following arguments are required: {', '.join(missing)}")
     settings = load_settings(KmeansQuantizer, given.settings)
     if given.command == "take":
         take(settings, given.encoder, given.layer, given.output)

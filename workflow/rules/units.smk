@@ -155,7 +155,7 @@ rule kmeans:
         features=lambda wildcards, input: Path(input[0]).parent / f"L{wildcards.layer}",
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
-        "python -m units.kmeans --features {params.features} --settings {params.settings:q} --seed {params.seed}"
+        "python -m units.kmeans fit --features {params.features} --settings {params.settings:q} --seed {params.seed}"
         " --output {params.folder} > {log} 2>&1"
 
 
