@@ -6,6 +6,7 @@
 include: "workflow/rules/common.smk"
 include: "workflow/rules/corpora.smk"
 include: "workflow/rules/spidr.smk"
+include: "workflow/rules/spin.smk"
 include: "workflow/rules/units.smk"
 include: "workflow/rules/slm.smk"
 include: "workflow/rules/eval.smk"
@@ -24,9 +25,7 @@ localrules:
     take_features,
     take_units,
     health,
-    swuggy,
-    sblimp,
-    tsc,
+    select_layer,
     collect,
     draw_tables,
     draw_figures,

@@ -1,49 +1,45 @@
 """Annotations checked against the audio: intervals.csv, triphone.item, phoneme.item and words.csv."""
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from artifacts.errors import InputError, run
 from artifacts.files import write_csv
+from corpora.agreement import UNKNOWN, Agreement, raise_problems
 from corpora.annotations import TIERS, Interval, Tier, format_seconds, interval_writer, read_intervals
-from corpora.audio import SAMPLE_RATE_HZ
-from corpora.items import HOP_SAMPLES, Item, has_frames, phonemes, triphones, write_items
+from corpora.interchange import import_intervals
+from corpora.items import covered, phonemes, triphones, write_covered
 from corpora.layouts import some
-from corpora.manifest import Utterance, read_manifest
+from corpora.manifest import read_manifest
 from corpora.prepare import check_source
 from corpora.settings import load_corpus, locate
 
 WORD_COLUMNS = ("fileid", "onset", "offset", "label", "speaker")
 
-Tiers = Mapping[Tier, Mapping[str, Sequence[Interval]]]
+Tiers = dict[Tier, dict[str, list[Interval]]]
 
 
-def check(path: Path, tiers: Tiers, utterances: Sequence[Utterance]) -> None:
-    """Raise one `InputError` that names all that is wrong between annotations and manifest."""
-    phones = tiers["phones"]
-    late, foreign, labels = set(), set(), set()
-    for utterance in utterances:
-        end_s = (utterance.num_samples + HOP_SAMPLES) / SAMPLE_RATE_HZ
+def read_tiers(path: Path, agreement: Agreement) -> Tiers:
+    """The intervals of a table (``.csv``), or of annotations in another form (`corpora.importers`), by fileid.
+
+    Raises:
+        InputError: A malformed file, a form that cannot be told, or one line that names all that is wrong between
+            annotations and manifest.
+    """
+    tiers: Tiers = {tier: {} for tier in TIERS}
+    if path.suffix.lower() == ".csv":
         for tier in TIERS:
-            for interval in tiers[tier].get(utterance.fileid, ()):
-                if interval.offset > end_s:
-                    late.add(utterance.fileid)
-                if interval.speaker != utterance.speaker:
-                    foreign.add(f"{utterance.fileid}: {interval.speaker} for {utterance.speaker}")
-                # Item files are space separated; fastabx joins labels by hyphens.
-                if tier == "phones" and any(character.isspace() or character == "-" for character in interval.label):
-                    labels.add(repr(interval.label))
-    missing = [utterance.fileid for utterance in utterances if utterance.fileid not in phones]
-    problems = (
-        ("utterances without phones", missing),
-        ("utterances with intervals past the end of their audio by more than a frame", late),
-        ("utterances with another speaker than the manifest", foreign),
-        ("phone labels with a space or a hyphen", labels),
-    )
-    found = [f"{what}: {some(names)}" for what, names in problems if names]
-    if found:
-        raise InputError(f"{path}: {'; '.join(found)}")
+            tiers[tier] = read_intervals(path, tier)
+            for utterance in agreement.utterances:
+                if utterance.fileid in tiers[tier]:
+                    agreement.compare(utterance, tier, tiers[tier][utterance.fileid])
+    else:
+        for intervals in import_intervals(path, agreement):
+            tiers[intervals[0].tier][intervals[0].fileid] = intervals
+    problems = agreement.problems(["phones"])
+    problems.pop(UNKNOWN, None)
+    raise_problems(str(path), problems)
+    return tiers
 
 
 def annotate(path: Path, manifest: Path, output: Path) -> None:
@@ -52,45 +48,34 @@ def annotate(path: Path, manifest: Path, output: Path) -> None:
     Items that an encoder's frames do not cover are left out (`corpora.items`), and so are annotated
     utterances that the manifest lacks; their numbers are printed.
 
+    Args:
+        path: An interval table, or annotations in another form that `read_tiers` knows.
+
     Raises:
         InputError: Annotations and manifest do not agree, or either is malformed.
     """
     utterances = read_manifest(manifest)
-    tiers: Tiers = {tier: read_intervals(path, tier) for tier in TIERS}
-    check(path, tiers, utterances)
-    extra = set().union(*tiers.values()) - {utterance.fileid for utterance in utterances}
+    agreement = Agreement(utterances)
+    tiers = read_tiers(path, agreement)
+    # Of a table all utterances are read; of other forms those that the manifest lacks are only named.
+    extra = set().union(*tiers.values()) - {utterance.fileid for utterance in utterances} | agreement.found[UNKNOWN]
     if extra:
         print(f"{path}: left out {some(extra)} annotated utterances that the manifest lacks")
     with interval_writer(output / "intervals.csv") as write:
         for utterance in utterances:
             for tier in TIERS:
                 write(tiers[tier].get(utterance.fileid, ()))
-    for name, of in (("triphone", triphones), ("phoneme", phonemes)):
-        dropped: list[str] = []
-        items = (
-            item
-            for utterance in utterances
-            for item in _covered(of(tiers["phones"][utterance.fileid]), utterance, dropped)
-        )
-        count = write_items(output / f"{name}.item", items)
-        print(f"{output}: {count:,} {name}s; {len(dropped):,} left out, which frames do not cover")
-    dropped = []
+    for name, items_of in (("triphone", triphones), ("phoneme", phonemes)):
+        count, left_out = write_covered(output / f"{name}.item", items_of, tiers["phones"], utterances)
+        print(f"{output}: {count:,} {name}s; {left_out:,} left out, which frames do not cover")
+    dropped: list[str] = []
     words = (
         word
         for utterance in utterances
-        for word in _covered(tiers["words"].get(utterance.fileid, ()), utterance, dropped)
+        for word in covered(tiers["words"].get(utterance.fileid, ()), utterance, dropped)
     )
     write_csv(output / "words.csv", WORD_COLUMNS, map(_word, words))
     print(f"{output}: {len(dropped):,} words left out, which frames do not cover")
-
-
-def _covered[T: (Item, Interval)](tokens: Iterable[T], utterance: Utterance, dropped: list[str]) -> Iterator[T]:
-    """The tokens that frames cover; the fileids of others are appended to `dropped`."""
-    for token in tokens:
-        if has_frames(token, utterance.num_samples):
-            yield token
-        else:
-            dropped.append(token.fileid)
 
 
 def _word(interval: Interval) -> dict[str, str]:
@@ -109,7 +94,9 @@ def main() -> None:
     settings = load_corpus(arguments.settings)
     check_source(settings, arguments.source)
     if settings.annotations is None:
-        raise InputError("annotations: missing, expected the path of an interval table")
+        raise InputError(
+            "annotations: missing, expected the path of an interval table or of annotations in another form"
+        )
     path = locate(settings.annotations, "annotations", arguments.source)
     annotate(path, arguments.manifest, arguments.output)
 

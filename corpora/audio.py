@@ -1,14 +1,15 @@
-"""Reading speech: 16 kHz, mono, WAV or FLAC, checked against the manifest."""
+"""Reading speech: 16 kHz, mono, WAV or FLAC, loose or in a tar archive, checked against the manifest."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
 from artifacts.errors import InputError
-from corpora.manifest import Utterance
+from corpora.archives import MemberFile
+from corpora.manifest import Member, Utterance
 
 SAMPLE_RATE_HZ = 16000
 
@@ -35,7 +36,7 @@ def read_crop(utterance: Utterance, start: int, num_samples: int) -> np.ndarray:
             f"crop {start}:{start + num_samples} of {utterance.fileid}, which has {utterance.num_samples} samples"
         )
     path = utterance.path
-    with _open(path) as file:
+    with _open(path, utterance.member) as file:
         if file.frames != utterance.num_samples:
             raise InputError(f"{path}: found {file.frames:,} samples, the manifest says {utterance.num_samples:,}")
         try:
@@ -50,26 +51,30 @@ def read_crop(utterance: Utterance, start: int, num_samples: int) -> np.ndarray:
     return waveform
 
 
-def read_num_samples(path: Path) -> int:
+def read_num_samples(path: Path, member: Member | None = None) -> int:
     """Number of samples of an audio file, from its header alone.
+
+    Args:
+        member: Where it lies in an archive, if it does.
 
     Raises:
         InputError: The file is missing, unreadable, empty, not 16 kHz or not mono.
     """
-    with _open(path) as file:
+    with _open(path, member) as file:
         return int(file.frames)
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[soundfile.SoundFile]:
-    try:
-        file = soundfile.SoundFile(path)
-    except soundfile.LibsndfileError as error:
-        if not path.exists():
-            raise InputError(f"{path}: no such file") from None
-        what = error.error_string.rstrip(".")
-        raise InputError(f"{path}: not readable as audio ({what}), expected WAV or FLAC") from None
-    with file:
+def _open(path: Path, member: Member | None) -> Iterator[soundfile.SoundFile]:
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(MemberFile(member)) if member else path
+            file = stack.enter_context(soundfile.SoundFile(source))
+        except soundfile.LibsndfileError as error:
+            if member is None and not path.exists():
+                raise InputError(f"{path}: no such file") from None
+            what = error.error_string.rstrip(".")
+            raise InputError(f"{path}: not readable as audio ({what}), expected WAV or FLAC") from None
         if file.samplerate != SAMPLE_RATE_HZ:
             raise InputError(f"{path}: found {file.samplerate} Hz, expected {SAMPLE_RATE_HZ} Hz")
         if file.channels != 1:

@@ -6,7 +6,7 @@ that holds no centre, or that reaches the centre of a frame beyond the last one,
 and is left out.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor
@@ -15,6 +15,7 @@ from pathlib import Path
 from artifacts.files import atomic_file
 from corpora.annotations import SILENCE, Interval, format_seconds
 from corpora.audio import SAMPLE_RATE_HZ
+from corpora.manifest import Utterance
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 HOP_SAMPLES, WINDOW_SAMPLES = 320, 400
@@ -67,6 +68,32 @@ def has_frames(token: Item | Interval, num_samples: int) -> bool:
     first = ceil(round(token.onset * frame_rate_hz - 0.5, 9))
     last = floor(round(token.offset * frame_rate_hz - 0.5, 9))
     return first <= last < num_frames
+
+
+def covered[T: (Item, Interval)](tokens: Iterable[T], utterance: Utterance, dropped: list[str]) -> Iterator[T]:
+    """The tokens that frames cover; the fileids of others are appended to `dropped`."""
+    for token in tokens:
+        if has_frames(token, utterance.num_samples):
+            yield token
+        else:
+            dropped.append(token.fileid)
+
+
+def write_covered(
+    path: Path,
+    items_of: Callable[[Sequence[Interval]], Iterator[Item]],
+    phones: Mapping[str, Sequence[Interval]],
+    utterances: Iterable[Utterance],
+) -> tuple[int, int]:
+    """Write the item file of some utterances; gives the numbers of items written and of those that no frames cover.
+
+    Args:
+        items_of: `triphones` or `phonemes`.
+        phones: Of each fileid, in order; an utterance may have none.
+    """
+    dropped: list[str] = []
+    items = (item for u in utterances for item in covered(items_of(phones.get(u.fileid, ())), u, dropped))
+    return write_items(path, items), len(dropped)
 
 
 def write_items(path: Path, items: Iterable[Item]) -> int:

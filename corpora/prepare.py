@@ -1,24 +1,21 @@
 """A corpus as every room reads it: manifest.csv, speakers.csv and, for an evaluation set, items.csv."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from artifacts.errors import InputError, run
 from artifacts.files import read_csv, write_csv
-from corpora.layouts import (
-    Row,
-    folder_places,
-    item_places,
-    measure,
-    some,
-    story_items,
-    zerospeech_items,
-)
-from corpora.manifest import write_manifest
-from corpora.settings import CorpusAt, FolderSettings, ZeroSpeechSettings, load_corpus, locate
+from corpora.audio import SAMPLE_RATE_HZ
+from corpora.headers import listed, measure
+from corpora.layouts import Place, folder_places, librilight_places, librispeech_places
+from corpora.manifest import COLUMNS, write_manifest
+from corpora.set_layouts import EvaluationSet, read_set, set_places
+from corpora.settings import CorpusAt, FolderSettings, LibriLightSettings, LibriSpeechSettings, load_corpus, locate
+from corpora.speakers import librispeech_genders, read_genders, write_speakers
 
-SPEAKER_COLUMNS = ("speaker", "gender")
+HEADERS = ".headers.jsonl"
+"""What a job that was killed has read, beside the manifest it did not finish."""
 
 
 def check_source(settings: CorpusAt, source: Path | None) -> None:
@@ -32,47 +29,39 @@ def check_source(settings: CorpusAt, source: Path | None) -> None:
 def prepare(settings: CorpusAt, source: Path | None, output: Path) -> int:
     """Write manifest.csv, speakers.csv and, for an evaluation set, items.csv; gives the number of utterances.
 
-    Only headers of audio files are read.
+    Only headers of audio files are read, and no more of them kept in memory than one deals with at a time. Started
+    again after it was killed, it goes on.
 
     Raises:
         InputError: Files are missing or not 16 kHz mono, or the tables beside them are malformed.
     """
     check_source(settings, source)
     folder = locate(settings.path, "path", source)
-    items: Sequence[Row] = ()
-    if isinstance(settings, FolderSettings):
-        places = folder_places(settings, folder)
-    else:
-        if isinstance(settings, ZeroSpeechSettings):
-            folder = folder / settings.task / settings.split
-            columns, items = zerospeech_items(settings, folder)
-        else:
-            columns, items = story_items(folder)
-        places = item_places(items, folder)
-    write_manifest(output / "manifest.csv", measure(places))
-    table = None
-    if isinstance(settings, FolderSettings) and settings.speakers is not None:
-        table = locate(settings.speakers, "speakers", source)
-    write_speakers(output / "speakers.csv", sorted({place.speaker for place in places}), table)
-    if items:
-        write_csv(output / "items.csv", columns, items)
-    return len(places)
-
-
-def write_speakers(path: Path, speakers: Sequence[str], table: Path | None) -> None:
-    """Write speakers.csv; the gender is empty where no table tells it.
-
-    Raises:
-        InputError: The table lacks a speaker.
-    """
+    evaluation_set: EvaluationSet | None = None
+    table: Path | None = None
     genders: dict[str, str] = {}
-    if table is not None:
-        genders = {row["speaker"]: row["gender"] for _, row in read_csv(table, SPEAKER_COLUMNS)}
-        missing = [speaker for speaker in speakers if speaker not in genders]
-        if missing:
-            raise InputError(f"{table}: found no {some(missing)} of {len(speakers):,} speakers, expected all")
-    rows = ({"speaker": speaker, "gender": genders.get(speaker, "")} for speaker in speakers)
-    write_csv(path, SPEAKER_COLUMNS, rows)
+    places: Iterable[Place]
+    match settings:
+        case FolderSettings():
+            places = folder_places(settings, folder)
+            if settings.speakers is not None:
+                table = locate(settings.speakers, "speakers", source)
+                genders = read_genders(table)
+        case LibriSpeechSettings():
+            places = librispeech_places(settings, folder)
+            table = folder / "SPEAKERS.TXT"
+            genders = librispeech_genders(table)
+        case LibriLightSettings():
+            places = librilight_places(settings, folder)
+        case _:
+            evaluation_set = read_set(settings, source)
+            places = set_places(evaluation_set)
+    with listed(places, output) as listing:
+        write_speakers(output / "speakers.csv", sorted(listing.speakers), table, genders)
+        write_manifest(output / "manifest.csv", measure(listing, output / HEADERS), archives=listing.archives)
+    if evaluation_set is not None:
+        write_csv(output / "items.csv", evaluation_set.columns, evaluation_set.items)
+    return listing.count
 
 
 def main() -> None:
@@ -83,7 +72,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
     arguments = parser.parse_args()
     num_utterances = prepare(load_corpus(arguments.settings), arguments.source, arguments.output)
-    print(f"{arguments.output}: {num_utterances:,} utterances")
+    lengths = (int(row["num_samples"]) for _, row in read_csv(arguments.output / "manifest.csv", COLUMNS))
+    hours = sum(lengths) / SAMPLE_RATE_HZ / 3600
+    print(f"{arguments.output}: {num_utterances:,} utterances, {hours:,.2f} hours")
 
 
 if __name__ == "__main__":

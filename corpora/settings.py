@@ -25,6 +25,20 @@ def _names_speaker(pattern: str) -> str:
     return pattern
 
 
+def _once_each(subsets: list[str]) -> list[str]:
+    if len(set(subsets)) < len(subsets):
+        raise ValueError(f"found {subsets}, expected each once")
+    return subsets
+
+
+LibriSpeechSubset = Literal[
+    "train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other"
+]
+LibriLightSubset = Literal["small", "medium", "large"]
+LIBRILIGHT_PARTS: tuple[LibriLightSubset, ...] = ("small", "medium", "large")
+"""The archives of Libri-Light; each subset is the one of its name and those before it."""
+
+
 class SyntheticSettings(Settings):
     """A synthetic corpus made with eSpeak NG: a source, whose folders the other layouts read.
 
@@ -53,7 +67,10 @@ class SyntheticSettings(Settings):
 
 
 class FolderSettings(Settings):
-    """A folder of WAV and FLAC files, at any depth: LibriSpeech, Libri-Light, one's own recordings."""
+    """A folder of WAV and FLAC files, at any depth, loose or in uncompressed tar archives: one's own recordings.
+
+    What lies in `a.tar` has the path it would have in a folder named `a.tar`.
+    """
 
     layout: Literal["folder"]
     """Every .wav and .flac file below one folder; the fileid is the file's name without extension."""
@@ -68,7 +85,37 @@ class FolderSettings(Settings):
     speakers: str | None = None
     """CSV with `speaker,gender`; relative to the source where one is named."""
     annotations: str | None = None
-    """Interval table of phones and words; relative to the source where one is named."""
+    """Interval table, or another form of docs/annotations.md; relative to the source where one is named."""
+
+
+class LibriSpeechSettings(Settings):
+    """LibriSpeech, as it is unpacked: speakers are folders, their genders in `SPEAKERS.TXT`."""
+
+    layout: Literal["librispeech"]
+    """`<path>/<subset>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac`."""
+    path: str
+    """The folder that holds `SPEAKERS.TXT` and the subsets, as folders or as uncompressed `<subset>.tar`."""
+    source: str | None = None
+    """Name of the synthetic corpus that the paths are relative to."""
+    subsets: Annotated[list[LibriSpeechSubset], Field(min_length=1), AfterValidator(_once_each)]
+    """Which subsets, in this order; the three of `train` are the 960 hours."""
+    annotations: str | None = None
+    """Interval table, or another form of docs/annotations.md; relative to the source where one is named."""
+
+
+class LibriLightSettings(Settings):
+    """Libri-Light, as it is distributed or cut into pieces: speakers are folders, their genders unknown."""
+
+    layout: Literal["librilight"]
+    """`<path>/<part>/<speaker>/<book>/<file>.flac`; the fileid is the path from the speaker on, without extension."""
+    path: str
+    """The folder that holds the parts `small`, `medium` and `large`, as folders or as uncompressed `<part>.tar`."""
+    source: str | None = None
+    """Name of the synthetic corpus that the paths are relative to."""
+    subset: LibriLightSubset
+    """`small` is 577 hours; `medium` (5,770) has `small` in it, and `large` (57,706) both: all their parts are read."""
+    annotations: str | None = None
+    """Interval table, or another form of docs/annotations.md; relative to the source where one is named."""
 
 
 class ZeroSpeechSettings(Settings):
@@ -101,7 +148,78 @@ class StoryClozeSettings(Settings):
     """Interval table, for the topline of true phones; relative to the source where one is named."""
 
 
-CorpusAt = FolderSettings | ZeroSpeechSettings | StoryClozeSettings
+class ProsAuditSettings(Settings):
+    """prosAudit of ZeroSpeech: pauses between phrases (protosyntax) or words (lexical) against pauses inside."""
+
+    layout: Literal["prosaudit"]
+    """`<path>/english/<split>/*.wav` with `gold.csv`."""
+    path: str
+    """The folder that holds `english`; relative to the source where one is named."""
+    source: str | None = None
+    """Name of the synthetic corpus that the paths are relative to."""
+    split: Literal["dev", "test"] = "dev"
+    """Which split."""
+    annotations: str | None = None
+    """Interval table, for the topline of true phones; relative to the source where one is named."""
+
+
+SALMON_CONSISTENCY = (
+    *("bg_all_consistency", "bg_domain_consistency", "gender_consistency"),
+    *("rir_consistency", "sentiment_consistency", "speaker_consistency"),
+)
+SALMON_ALIGNMENT = ("bg_alignment", "sentiment_alignment")
+SALMON_TASKS = (*SALMON_CONSISTENCY, *SALMON_ALIGNMENT)
+"""Parts of SALMon (Maimon et al. 2025), each a folder."""
+
+
+class SalmonSettings(Settings):
+    """SALMon: speech that keeps, or fits, its speaker, room, background or sentiment, against speech that does not."""
+
+    layout: Literal["salmon"]
+    """`<path>/<task>/sample_<id>_0.wav` beside `sample_<id>_1.wav`, for each of the eight tasks."""
+    path: str
+    """The folder that holds the tasks' folders; relative to the source where one is named."""
+    source: str | None = None
+    """Name of the synthetic corpus that the paths are relative to."""
+    annotations: str | None = None
+    """Interval table, for the topline of true phones; relative to the source where one is named."""
+
+
+class SlamkitSettings(Settings):
+    """Pairs as SlamKit has them: a file whose name starts with 2k against the one whose name starts with 2k + 1."""
+
+    layout: Literal["slamkit"]
+    """`<path>/<number>_*.wav`, or `<path>/<group>/<number>_*.wav`; even numbers are correct."""
+    path: str
+    """The folder of the files, or of the groups' folders; relative to the source where one is named."""
+    source: str | None = None
+    """Name of the synthetic corpus that the paths are relative to."""
+    annotations: str | None = None
+    """Interval table, for the topline of true phones; relative to the source where one is named."""
+
+
+class PairsSettings(Settings):
+    """Pairs of one's own, from a table."""
+
+    layout: Literal["pairs"]
+    """A CSV with the columns `id,positive,negative`, perhaps `voice`, and any others, which group the pairs."""
+    table: str
+    """The table; relative to the source where one is named."""
+    path: str
+    """The folder that its files are below; relative to the source where one is named."""
+    source: str | None = None
+    """Name of the synthetic corpus that the paths are relative to."""
+    annotations: str | None = None
+    """Interval table, for the topline of true phones; relative to the source where one is named."""
+
+
+SetAt = ZeroSpeechSettings | StoryClozeSettings | ProsAuditSettings | SalmonSettings | SlamkitSettings | PairsSettings
+"""An evaluation set that lies somewhere."""
+
+SPEECH_LAYOUTS = ("folder", "librispeech", "librilight")
+"""Layouts of speech that models are trained on and units made of."""
+
+CorpusAt = FolderSettings | LibriSpeechSettings | LibriLightSettings | SetAt
 """A corpus that lies somewhere, and is not made."""
 
 Corpus = Annotated[SyntheticSettings | CorpusAt, Field(discriminator="layout")]
@@ -113,7 +231,9 @@ class _Layout(Settings):
 
     model_config = ConfigDict(extra="ignore")
 
-    layout: Literal["folder", "zerospeech2021", "twist"]
+    layout: Literal[
+        "folder", "librispeech", "librilight", "zerospeech2021", "twist", "prosaudit", "salmon", "slamkit", "pairs"
+    ]
 
 
 def load_corpus(text: str) -> CorpusAt:
@@ -125,10 +245,22 @@ def load_corpus(text: str) -> CorpusAt:
     match load_settings(_Layout, text).layout:
         case "folder":
             return load_settings(FolderSettings, text)
+        case "librispeech":
+            return load_settings(LibriSpeechSettings, text)
+        case "librilight":
+            return load_settings(LibriLightSettings, text)
         case "zerospeech2021":
             return load_settings(ZeroSpeechSettings, text)
         case "twist":
             return load_settings(StoryClozeSettings, text)
+        case "prosaudit":
+            return load_settings(ProsAuditSettings, text)
+        case "salmon":
+            return load_settings(SalmonSettings, text)
+        case "slamkit":
+            return load_settings(SlamkitSettings, text)
+        case "pairs":
+            return load_settings(PairsSettings, text)
 
 
 def locate(path: str, key: str, source: Path | None) -> Path:

@@ -37,8 +37,9 @@ from corpora.audio import SAMPLE_RATE_HZ
 from corpora.espeak import Espeak, installed
 from corpora.evaluation_sets import TestFile, lexical_files, story_files, syntactic_files
 from corpora.grammar import Document
-from corpora.layouts import LEXICAL_COLUMNS, SYNTACTIC_COLUMNS, UNKNOWN_SPEAKER, gold_columns
+from corpora.layouts import UNKNOWN_SPEAKER
 from corpora.lexicon import ALL_FORMS, without_stress
+from corpora.set_layouts import LEXICAL_COLUMNS, SYNTACTIC_COLUMNS, gold_columns
 from corpora.settings import SyntheticSettings
 from corpora.voices import Voice, draw_delivery, draw_voice, speak, write_data
 

@@ -1,1 +1,1 @@
-"""What it is worth: ABX, PNMI, MAP, sWUGGY, sBLIMP, tSC, statistics, tables, figures."""
+"""What it is worth: ABX, PNMI, MAP, sWUGGY, sBLIMP, tSC and other pairs, statistics, tables, figures."""

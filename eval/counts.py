@@ -1,49 +1,19 @@
-"""Counts of units with phones every 10 ms, what PNMI and its like are computed from.
+"""Counts of units with phones every 10 ms, what PNMI and its like are computed from."""
 
-The convention decides more than the models differ, so there is one, and it is stored with each score: silence is
-a phone; the label of a 10 ms step is that of its centre; a unit counts once for each step it lasts (twice at 50 Hz);
-units and labels of an utterance are cut to the shorter.
-"""
-
-from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from artifacts.errors import InputError
-from corpora.annotations import SILENCE, Interval, frame_labels, read_intervals
-from corpora.manifest import Utterance, read_manifest
-from units.records import UnitSequence, Vocabulary, read_units
+from eval.labelled import LabelledUnits
 
 type Counts = npt.NDArray[np.int64]
-
-SAMPLE_RATE_HZ = 16_000
-LABEL_RATE_HZ = 100
-MAX_DIFFERENCE = 2  # labels by which units and annotation of an utterance may differ in length
-NAMED = 3  # how many of many a message names
-
-CONVENTION = {
-    "step_ms": 1000 // LABEL_RATE_HZ,
-    "silence": f"counted, as the phone {SILENCE}",
-    "label": "of the interval that holds the centre of the step",
-    "length": f"cut to the shorter; a difference of more than {MAX_DIFFERENCE} labels is an error",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedUnits:
-    """The files of one set: units (JSONL), their utterances, and intervals with the tier ``phones``."""
-
-    units: Path
-    manifest: Path
-    intervals: Path
+type Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class UnitCounts:
-    """What all metrics of units are computed from, kept apart by speaker for the intervals.
+    """What all measures of information are computed from, kept apart by speaker for the intervals.
 
     Attributes:
         joint: Labels by speaker, phone and unit, (S, P, V).
@@ -55,79 +25,40 @@ class UnitCounts:
     phones: list[str]
     joint: Counts
     sequences: Counts
-    duration_s: npt.NDArray[np.float64]
+    duration_s: Floats
 
 
-def count_units(sets: Sequence[AnnotatedUnits], vocabulary: Vocabulary) -> UnitCounts:
-    """Count units with phones over all utterances of the sets, pooled.
+def count_units(labelled: LabelledUnits) -> UnitCounts:
+    """Count units with phones over all utterances."""
+    num_speakers, num_units = len(labelled.speakers), labelled.vocabulary.num_units
+    sequences = np.zeros((num_speakers, num_units), np.int64)
+    duration_s = np.zeros(num_speakers)
+    for utterance in labelled.utterances:
+        units = np.array(utterance.sequence.units, np.int64)
+        sequences[utterance.speaker] += np.bincount(units, minlength=num_units)
+        duration_s[utterance.speaker] += utterance.duration_s
+    return UnitCounts(labelled.speakers, labelled.phones, joint_counts(labelled), sequences, duration_s)
 
-    Raises:
-        InputError: An utterance is missing on either side, a unit is not in the vocabulary, units and labels
-            of an utterance differ by more than 2 labels.
+
+def joint_counts(labelled: LabelledUnits, shift_steps: int = 0) -> Counts:
+    """Labels by speaker, phone and unit, (S, P, V).
+
+    Args:
+        shift_steps: Steps of 10 ms that the units are moved later by, or earlier where it is negative; what then
+            has nothing beside it is not counted.
     """
-    num_units, frame_rate_hz = vocabulary.num_units, vocabulary.frame_rate_hz
-    steps = LABEL_RATE_HZ / frame_rate_hz
-    if not steps.is_integer():
-        raise InputError(f"units at {frame_rate_hz:g} Hz, expected {LABEL_RATE_HZ} Hz or a whole part of it")
-    manifests = [{utterance.fileid: utterance for utterance in read_manifest(each.manifest)} for each in sets]
-    intervals = [read_intervals(each.intervals, "phones") for each in sets]
-    phones = sorted({SILENCE} | {i.label for found in intervals for phones in found.values() for i in phones})
-    speakers = sorted({utterance.speaker for manifest in manifests for utterance in manifest.values()})
-    phone_index = {phone: index for index, phone in enumerate(phones)}
-    speaker_index = {speaker: index for index, speaker in enumerate(speakers)}
-    joint = np.zeros((len(speakers), len(phones), num_units), np.int64)
-    sequences = np.zeros((len(speakers), num_units), np.int64)
-    duration_s = np.zeros(len(speakers))
-    counted: set[str] = set()
-    for each, utterances, phones_of in zip(sets, manifests, intervals, strict=True):
-        _require_same(utterances.keys(), phones_of.keys(), each.intervals, each.manifest)
-        if again := counted & utterances.keys():
-            raise InputError(f"{each.manifest}: {_named(again)} counted already, expected sets of other utterances")
-        seen: set[str] = set()
-        for sequence in read_units(each.units):
-            if sequence.fileid not in utterances:
-                raise InputError(f"{each.units}: {sequence.fileid} is not in {each.manifest}")
-            seen.add(sequence.fileid)
-            utterance = utterances[sequence.fileid]
-            speaker = speaker_index[utterance.speaker]
-            units, labels = _aligned(each.units, sequence, utterance, phones_of[sequence.fileid], int(steps))
-            if max(sequence.units, default=0) >= num_units:
-                unit = max(sequence.units)
-                raise InputError(f"{each.units}: {sequence.fileid} has unit {unit}, expected below {num_units}")
-            cells = np.array([phone_index[label] for label in labels], np.int64) * num_units + units
-            joint[speaker] += np.bincount(cells, minlength=joint[speaker].size).reshape(joint[speaker].shape)
-            sequences[speaker] += np.bincount(np.array(sequence.units, np.int64), minlength=num_units)
-            duration_s[speaker] += utterance.num_samples / SAMPLE_RATE_HZ
-        _require_same(utterances.keys(), seen, each.units, each.manifest)
-        counted |= seen
-    if np.count_nonzero(joint.sum((0, 2))) < 2:
-        where = ", ".join(str(each.intervals) for each in sets)
-        raise InputError(f"{where}: found fewer than two phones beside the units, expected an inventory")
-    return UnitCounts(speakers, phones, joint, sequences, duration_s)
+    num_units = labelled.vocabulary.num_units
+    joint = np.zeros((len(labelled.speakers), len(labelled.phones), num_units), np.int64)
+    for utterance in labelled.utterances:
+        overlap = max(0, len(utterance.units) - abs(shift_steps))
+        first_unit, first_phone = max(0, -shift_steps), max(0, shift_steps)
+        units = utterance.units[first_unit : first_unit + overlap].astype(np.int64)
+        phones = utterance.phones[first_phone : first_phone + overlap].astype(np.int64)
+        own = joint[utterance.speaker]
+        own += np.bincount(phones * num_units + units, minlength=own.size).reshape(own.shape)
+    return joint
 
 
-def _require_same(expected: Set[str], found: Set[str], path: Path, manifest: Path) -> None:
-    if missing := expected - found:
-        raise InputError(f"{path}: nothing for {_named(missing)} of {manifest}")
-    if extra := found - expected:
-        raise InputError(f"{path}: {_named(extra)} not in {manifest}")
-
-
-def _named(fileids: Set[str]) -> str:
-    more = ", ..." if len(fileids) > NAMED else ""
-    return f"{len(fileids)} utterance(s) ({', '.join(sorted(fileids)[:NAMED])}{more})"
-
-
-def _aligned(
-    path: Path, sequence: UnitSequence, utterance: Utterance, intervals: list[Interval], steps: int
-) -> tuple[Counts, list[str]]:
-    """Units and phones of an utterance every 10 ms, equally long."""
-    units = sequence.frames().repeat(steps)
-    num_labels = utterance.num_samples * LABEL_RATE_HZ // SAMPLE_RATE_HZ
-    if abs(len(units) - num_labels) > MAX_DIFFERENCE:
-        raise InputError(
-            f"{path}: {sequence.fileid} has units for {len(units)} labels of 10 ms, "
-            f"expected {num_labels} give or take {MAX_DIFFERENCE}"
-        )
-    length = min(len(units), num_labels)
-    return units[:length], frame_labels(intervals, length, LABEL_RATE_HZ)
+def surprisal(probability: Floats) -> Floats:
+    """-log2 p in bits, and 0 where p is 0: such terms are weighted by p."""
+    return -np.log2(probability, out=np.zeros_like(probability), where=probability > 0)

@@ -10,99 +10,43 @@ Two formulas, which disagree and are never compared with each other:
 """
 
 import argparse
-import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from artifacts.errors import InputError, run
-from artifacts.progress import Progress
 from artifacts.provenance import provenance
 from eval.frames import FrameSource, by_utterance, feature_frames, read_finite
+from eval.retrieval import Variant, Vectors, average_precisions
 from eval.scores import Subject, add_score_arguments, parse_subject, write_score
 from eval.segments import Segment, frame_spans, read_words
 from eval.statistics import NUM_RESAMPLES, bootstrap_interval
-
-Variant = Literal["strict", "speech-map"]
-type Vectors = npt.NDArray[np.float32]
-
-BLOCK_SIZE = 1 << 24  # similarities held at a time: 64 MiB
-SAMPLE_STRIDE = 16
 
 COLUMNS = ("fileid", "onset", "offset", "label", "speaker", "num_relevant", "score")
 
 
 def word_vectors(path: Path, words: Sequence[Segment], source: FrameSource) -> Vectors:
-    """Mean of the frames of each word token, scaled to length 1, (n, dim).
+    """Mean of the frames of each word token, scaled to length 1, (n, dim); one utterance is read at a time.
 
     Raises:
         InputError: A word has no frames, or frames that are all zero.
     """
     spans = frame_spans(path, words, source.num_frames, source.frame_rate_hz)
     members = by_utterance(words)
-    means: dict[int, npt.NDArray[np.float32]] = {}
+    vectors = np.empty((0, 0), np.float32)
     for fileid, frames in read_finite(source, list(members)):
-        means |= {index: frames[slice(*spans[index])].mean(0, dtype=np.float32) for index in members[fileid]}
-    vectors = np.stack([means[index] for index in range(len(words))])
+        if not vectors.size:
+            vectors = np.empty((len(words), frames.shape[1]), np.float32)
+        for index in members[fileid]:
+            frames[slice(*spans[index])].mean(0, dtype=np.float32, out=vectors[index])
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not norms.all():
         word = words[int(norms.argmin())]
         raise InputError(f"{source.path}: {word.label} of {word.fileid} at {word.onset} s has a mean of zero")
     return np.divide(vectors, norms, out=vectors)
-
-
-def average_precisions(vectors: Vectors, labels: Sequence[str], variant: Variant) -> npt.NDArray[np.float64]:
-    """Average precision of each token as a query, (n,); NaN for a word that occurs once.
-
-    A word that occurs once is no query, but is among what the others retrieve.
-
-    Args:
-        vectors: One a token, of length 1, (n, dim).
-        labels: The word of each token.
-    """
-    _, word, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    num_relevant = counts[word] - 1
-    precisions = np.full(len(vectors), np.nan)
-    queries = np.flatnonzero(num_relevant)
-    with Progress("MAP over words", len(queries), "queries") as progress:
-        for block in _blocks(queries, len(vectors)):
-            similarities = vectors[block] @ vectors.T  # (block, n)
-            similarities[np.arange(len(block)), block] = -np.inf  # a query does not retrieve itself
-            for query, row in zip(block, similarities, strict=True):
-                depth = int(num_relevant[query] if variant == "strict" else num_relevant.max())
-                hits = word[_nearest(row, depth)] == word[query]
-                ranks = np.flatnonzero(hits) + 1
-                precisions[query] = (np.arange(1, len(ranks) + 1) / ranks).sum() / num_relevant[query]
-            progress.advance(len(block))
-    return precisions
-
-
-def _blocks(queries: npt.NDArray[np.intp], num_tokens: int) -> Iterator[npt.NDArray[np.intp]]:
-    size = max(1, BLOCK_SIZE // num_tokens)
-    for start in range(0, len(queries), size):
-        yield queries[start : start + size]
-
-
-def _nearest(similarities: npt.NDArray[np.float32], depth: int) -> npt.NDArray[np.intp]:
-    """Indices of the `depth` largest, largest first; of equal ones the first of the list first.
-
-    A sample tells how large they should be, which spares sorting or partitioning all of them.
-    """
-    expected = depth / SAMPLE_STRIDE
-    generous = int(expected + 4 * math.sqrt(expected)) + 4
-    candidates = np.flatnonzero(similarities >= _largest(similarities[::SAMPLE_STRIDE], generous))
-    if len(candidates) < depth:
-        candidates = np.flatnonzero(similarities >= _largest(similarities, depth))
-    return candidates[np.argsort(-similarities[candidates], kind="stable")[:depth]]
-
-
-def _largest(values: npt.NDArray[np.float32], rank: int) -> np.float32:
-    """The `rank`-th largest value, or less than all where there are not that many."""
-    return np.partition(values, -rank)[-rank] if rank <= len(values) else np.float32(-np.inf)
 
 
 def score_map(

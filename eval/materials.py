@@ -123,6 +123,7 @@ def corpus_uses(experiment: Mapping[str, Any]) -> dict[str, list[str]]:
             use(slm.get("train", []), "trains language models")
             use([slm["validation"]] if "validation" in slm else [], "validation")
     names = {"abx": "ABX", "quality": "PNMI", "map": "MAP", "swuggy": "sWUGGY", "sblimp": "sBLIMP", "tsc": "tSC"}
+    names |= {"ssc": "sSC", "prosaudit": "prosAudit", "salmon": "SALMon", "pairs": "pairs"}
     for metric, wanted in experiment.get("evaluation", {}).items():
         if wanted and metric in names:
             use(wanted.get("corpora") or [wanted["set"]], names[metric])

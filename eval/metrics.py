@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from corpora.settings import SALMON_TASKS
+
 type Better = Literal["lower", "higher"]
 
 
@@ -53,8 +55,8 @@ def _of_units(label: str, better: Better | None = "higher") -> Metric:
     return Metric(label, better, percent=False, items=("speaker",))
 
 
-def _choice(label: str, *items: str) -> Metric:
-    return Metric(label, chance=0.5, items=items)
+def _choice(label: str, *items: str, conditions: tuple[str | None, ...] = (None,)) -> Metric:
+    return Metric(label, chance=0.5, conditions=conditions, items=items)
 
 
 METRICS = {
@@ -70,10 +72,22 @@ METRICS = {
     "bitrate": _of_units("bitrate, bit/s", better=None),
     "entropy_bitrate": _of_units("entropy bitrate, bit/s", better=None),
     "units_per_second": _of_units("units per second", better=None),
+    "per_many_to_one": Metric("PER, many-to-one", "lower", items=("speaker",)),
+    "per_one_to_one": Metric("PER, one-to-one", "lower", items=("speaker",)),
+    "boundary_precision": Metric("boundary precision", items=("speaker",)),
+    "boundary_recall": Metric("boundary recall", items=("speaker",)),
+    "boundary_f1": Metric("boundary F1", items=("speaker",)),
+    "boundary_r_value": Metric("boundary R-value", items=("speaker",)),
     "swuggy_all": _choice("sWUGGY all", "id"),
     "swuggy_in_vocab": _choice("sWUGGY in-vocab", "id"),
     "sblimp": _choice("sBLIMP", "type", "subtype", "id"),
     "tsc": _choice("tSC", "id"),
+    "ssc": _choice("sSC", "id"),
+    "prosaudit": _choice("prosAudit", "type", "id", conditions=("protosyntax", "lexical")),
+    "salmon": _choice("SALMon", "task", "id", conditions=SALMON_TASKS),
+    "salmon_consistency": _choice("SALMon consistency", "task", "id"),
+    "salmon_alignment": _choice("SALMon alignment", "task", "id"),
+    "pairs": _choice("pairs", "id"),
 }
 
 

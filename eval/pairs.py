@@ -1,26 +1,33 @@
-"""Minimal pairs: which of two stimuli a language model finds more likely (sWUGGY, sBLIMP, tSC).
+"""Pairs of a correct and an incorrect stimulus: which of the two a language model finds more likely (section 4.1).
 
-An item of a set has an id and two stimuli, a correct and an incorrect one, each spoken by one or more voices.
-The models give one log-likelihood per file; everything else is computed here from those.
+An item of a set has an id and two stimuli, a correct and an incorrect one, each spoken by one or more voices. The
+models give one log-likelihood per file; everything else is computed here from those:
+
+- a log-likelihood is divided by the number of predicted tokens, or not (`Normalization`);
+- a pair scores 1 where the correct stimulus has the higher one, 0.5 where both are equal, else 0;
+- an item is the mean over its voices, a score the unweighted mean over items.
+
+As an entry point, this scores a set of one's own: any pairs, by the columns that group them.
 """
 
 import argparse
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal, get_args
+from typing import Any
 
-from artifacts.errors import InputError
-from artifacts.files import read_csv
+from artifacts.errors import InputError, run
+from artifacts.files import read_csv, write_csv
 from artifacts.provenance import provenance
-from eval.scores import Subject, add_score_arguments, parse_subject, with_training, write_score
+from eval.likelihoods import Normalization, add_normalization, named, read_likelihoods, require_same_files
+from eval.scores import Subject, add_score_arguments, parse_subject, score_stem, with_training, write_score
 from eval.statistics import NUM_RESAMPLES, bootstrap_interval
 
-Normalization = Literal["tokens", "none"]
+type Breakdown = Mapping[str, Mapping[str, Sequence[float]]]
+"""Scores of the members of each group, by what groups them: ``{"type": {"agreement": [1.0, 0.5]}}``."""
 
-NAMED = 3  # how many of many a message names
+BREAKDOWN_COLUMNS = ("by", "group", "n", "mean", "std")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,40 +49,21 @@ class Item:
     score: float
 
 
-def read_likelihoods(path: Path, normalization: Normalization) -> dict[str, float]:
-    """Log-likelihood of each file, in nats: a token where normalised by ``tokens``, the sum for ``none``.
-
-    Raises:
-        InputError: A duplicate file, or a value that is not a finite number, with its line.
-    """
-    likelihoods: dict[str, float] = {}
-    for line, row in read_csv(path, ("fileid", "log_likelihood", "num_tokens")):
-        fileid = row["fileid"]
-        if fileid in likelihoods:
-            raise InputError(f"{path}, line {line}: {fileid} occurs twice, expected one log-likelihood a file")
-        num_tokens = number(path, line, row, "num_tokens")
-        if num_tokens < 1 or not num_tokens.is_integer():
-            raise InputError(f"{path}, line {line}: num_tokens of {fileid} is {num_tokens:g}, expected 1 or more")
-        log_likelihood = number(path, line, row, "log_likelihood")
-        likelihoods[fileid] = log_likelihood / num_tokens if normalization == "tokens" else log_likelihood
-    return likelihoods
-
-
-def number(path: Path, line: int, row: dict[str, str], column: str) -> float:
-    """The finite number in `column` of a row."""
-    try:
-        value = float(row[column])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(
-            f"{path}, line {line}: {column} of {row['fileid']} is {row[column]!r}, expected a finite number"
-        )
-    return value
+FILES: dict[str, Callable[[Item], Any]] = {
+    "correct": lambda item: item.correct["fileid"],
+    "incorrect": lambda item: item.incorrect["fileid"],
+}
+"""Columns of the table of items of a set that has no text: the files in the first voice."""
 
 
 def read_pairs(
-    items: Path, likelihoods: Path, *, columns: Sequence[str], key: Sequence[str], normalization: Normalization
+    items: Path,
+    likelihoods: Path,
+    *,
+    columns: Sequence[str],
+    key: Sequence[str],
+    normalization: Normalization,
+    shared: bool = False,
 ) -> list[Pair]:
     """Join likelihoods with the evaluation set by file, and pair correct with incorrect by `key`.
 
@@ -84,6 +72,7 @@ def read_pairs(
         likelihoods: Log-likelihoods: ``fileid,log_likelihood,num_tokens``.
         columns: Columns the set must have beside those.
         key: Columns that the two stimuli of a pair share, and no other stimulus.
+        shared: Whether a file may be of several pairs.
 
     Returns:
         Pairs in the order in which their first stimulus stands in `items`.
@@ -95,7 +84,7 @@ def read_pairs(
     twins: dict[tuple[str, ...], dict[str, dict[str, str]]] = {}
     seen: set[str] = set()
     for line, row in read_csv(items, ("fileid", "correct", *columns)):
-        if row["fileid"] in seen:
+        if row["fileid"] in seen and not shared:
             raise InputError(f"{items}, line {line}: {row['fileid']} occurs twice, expected each file once")
         seen.add(row["fileid"])
         if row["correct"] not in ("0", "1"):
@@ -107,10 +96,10 @@ def read_pairs(
                 f"{items}, line {line}: {row['fileid']} and {other} have the same {', '.join(key)} and correct"
             )
         twin[row["correct"]] = row
-    _require_same_files(items, seen, likelihoods, set(scores))
+    require_same_files(items, seen, likelihoods, set(scores))
     alone = [row["fileid"] for twin in twins.values() if len(twin) < 2 for row in twin.values()]
     if alone:
-        raise InputError(f"{items}: {_named(alone)} without a twin of the same {', '.join(key)}")
+        raise InputError(f"{items}: {named(alone)} without a twin of the same {', '.join(key)}")
     if not twins:
         raise InputError(f"{items}: no rows, expected pairs")
     return [_pair(twin["1"], twin["0"], scores) for twin in twins.values()]
@@ -121,16 +110,26 @@ def _pair(correct: dict[str, str], incorrect: dict[str, str], scores: dict[str, 
     return Pair(correct, incorrect, 0.5 if difference == 0 else float(difference > 0))
 
 
-def _require_same_files(items: Path, expected: set[str], likelihoods: Path, found: set[str]) -> None:
-    if missing := sorted(expected - found):
-        raise InputError(f"{likelihoods}: no log-likelihood for {_named(missing)} of {items}")
-    if extra := sorted(found - expected):
-        raise InputError(f"{likelihoods}: log-likelihood for {_named(extra)} not in {items}")
+def require_same_order(items: Path, key: Sequence[str]) -> None:
+    """Check that the k-th correct stimulus and the k-th incorrect one are of one pair.
 
+    So the ZeroSpeech tool pairs sentences (sBLIMP, prosAudit): by the order of rows. Both ways must agree.
 
-def _named(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > NAMED else ""
-    return f"{len(names)} file(s) ({', '.join(names[:NAMED])}{more})"
+    Args:
+        key: Columns that the two stimuli of a pair share, and no other stimulus.
+
+    Raises:
+        InputError: They do not, with the first line that differs.
+    """
+    order: dict[str, list[tuple[str, ...]]] = {"1": [], "0": []}
+    for line, row in read_csv(items, (*key, "correct")):
+        own, other = order[row["correct"]], order["0" if row["correct"] == "1" else "1"]
+        own.append(tuple(row[column] for column in key))
+        if len(own) <= len(other) and own[-1] != other[len(own) - 1]:
+            raise InputError(
+                f"{items}, line {line}: {row['fileid']} stands beside {' '.join(other[len(own) - 1])} by order, "
+                f"but is {' '.join(own[-1])} by {', '.join(key)}; expected both to agree"
+            )
 
 
 def mean_over_voices(pairs: Iterable[Pair], key: Sequence[str]) -> list[Item]:
@@ -144,8 +143,16 @@ def mean_over_voices(pairs: Iterable[Pair], key: Sequence[str]) -> list[Item]:
     ]
 
 
+def scores_by(members: Iterable[Pair | Item], column: str) -> dict[str, list[float]]:
+    """Scores of pairs or items by a column of the correct stimulus; groups by length, then alphabet, so 9 before 10."""
+    groups: dict[str, list[float]] = {}
+    for member in members:
+        groups.setdefault(member.correct[column], []).append(member.score)
+    return {name: groups[name] for name in sorted(groups, key=lambda name: (len(name), name))}
+
+
 def describe(scores: Sequence[float]) -> dict[str, Any]:
-    """Number, mean and sample standard deviation of a group of items; None where there are too few."""
+    """Number, mean and sample standard deviation of a group; None where there are too few."""
     return {
         "n": len(scores),
         "mean": fmean(scores) if scores else None,
@@ -155,7 +162,7 @@ def describe(scores: Sequence[float]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class PairArguments:
-    """What every one of the three entry points is given."""
+    """What every entry point that scores pairs is given."""
 
     items: Path
     likelihoods: Path
@@ -174,12 +181,7 @@ def parse_arguments(description: str) -> PairArguments:
     parser.add_argument(
         "--training", type=Path, help="summary.json of the language model: its name, corpus, hours, seed"
     )
-    parser.add_argument(
-        "--normalization",
-        choices=get_args(Normalization),
-        default="tokens",
-        help="divide log-likelihoods by the number of predicted tokens, or not (default tokens)",
-    )
+    add_normalization(parser)
     add_score_arguments(parser)
     given = parser.parse_args()
     subject = parse_subject(given.subject)
@@ -195,27 +197,42 @@ def write_pair_score(
     metric: str,
     items: Sequence[Item],
     columns: Mapping[str, Callable[[Item], Any]],
-    breakdown: Mapping[str, Any],
+    breakdown: Breakdown,
+    *,
+    condition: str | None = None,
+    weights: Sequence[float] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the mean over items, its bootstrap interval over items, and the table of items.
+    """Write the mean over items, its bootstrap interval over items, the table of items and that of groups.
+
+    The groups stand with the score's conditions and in ``<score>.breakdown.csv``: ``by, group, n, mean, std``.
 
     Args:
         columns: Columns of the table before ``num_voices`` and ``score``, and what each shows of an item.
-        breakdown: Means of groups of items, stored with the conditions.
+        breakdown: Groups of items, or of pairs.
+        condition: Which part of the set it is, where it has several.
+        weights: Weight of each item; the same for all where left out.
+        more: Further conditions.
     """
     scores = [item.score for item in items]
-    low, high = bootstrap_interval(scores, seed=given.seed)
+    low, high = bootstrap_interval(scores, seed=given.seed, weights=weights)
+    groups = {by: {name: describe(of) for name, of in members.items()} for by, members in breakdown.items()}
+    if groups:
+        path = given.output / f"{score_stem(metric, given.dataset, condition)}.breakdown.csv"
+        rows = ({"by": by, "group": name} | found for by, of in groups.items() for name, found in of.items())
+        write_csv(path, BREAKDOWN_COLUMNS, rows)
+    shown = dict(columns) | {"num_voices": lambda item: item.num_voices, "score": lambda item: item.score}
+    table = [{name: show(item) for name, show in shown.items()} for item in items]
+    if weights is not None:
+        table = [row | {"weight": weight} for row, weight in zip(table, weights, strict=True)]
     settings = {"normalization": given.normalization, "dataset": given.dataset}
-    rows = (
-        {name: show(item) for name, show in columns.items()} | {"num_voices": item.num_voices, "score": item.score}
-        for item in items
-    )
     write_score(
         given.output,
         given.subject,
         metric=metric,
         dataset=given.dataset,
-        value=fmean(scores),
+        condition=condition,
+        value=fmean(scores, weights),
         low=low,
         high=high,
         n=len(items),
@@ -224,8 +241,45 @@ def write_pair_score(
             "ties": 0.5,
             "item": "mean over its voices",
             "interval": f"percentile bootstrap over items, {NUM_RESAMPLES} resamples",
-            **breakdown,
+            **{f"by_{by}": of for by, of in groups.items()},
+            **(more or {}),
         },
-        items=((*columns, "num_voices", "score"), rows),
+        items=(tuple(table[0]), table),
         provenance=provenance(settings, {"likelihoods": given.likelihoods, "items": given.items}, given.seed),
     )
+
+
+def score_pairs(given: PairArguments) -> None:
+    """Write ``pairs``, its means by every further column of the items and by voice, and its items.
+
+    A group's mean is over its items; over its pairs where the voices of an item stand in different groups.
+
+    Raises:
+        InputError: The two stimuli of a pair stand in different groups.
+    """
+    header = next((row for _, row in read_csv(given.items, ("fileid", "id", "correct"))), {})
+    by = [column for column in header if column not in ("fileid", "id", "correct")]
+    key = ("id", "voice") if "voice" in header else ("id",)
+    pairs = read_pairs(
+        given.items, given.likelihoods, columns=key, key=key, normalization=given.normalization, shared=True
+    )
+    for pair in pairs:
+        if differing := [column for column in by if pair.correct[column] != pair.incorrect[column]]:
+            files = f"{pair.correct['fileid']} and {pair.incorrect['fileid']}"
+            raise InputError(f"{given.items}: {files} differ in {differing[0]}, expected a pair to be of one group")
+    items = mean_over_voices(pairs, ("id",))
+    breakdown = {}
+    for column in by:
+        whole = len({(pair.correct["id"], pair.correct[column]) for pair in pairs}) == len(items)
+        breakdown[column] = scores_by(items if whole else pairs, column)
+    columns = {"id": lambda item: item.correct["id"], **FILES}
+    write_pair_score(given, "pairs", items, columns, breakdown)
+
+
+def main() -> None:
+    """Entry point: log-likelihoods and items in, one score out."""
+    score_pairs(parse_arguments(__doc__.splitlines()[0]))
+
+
+if __name__ == "__main__":
+    run(main)

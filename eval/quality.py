@@ -1,8 +1,11 @@
-"""Quality of units against phones: PNMI, purities, perplexity, bitrate (section 4.1; Hsu et al. 2021, section V-E)."""
+"""Quality of units against phones: PNMI, purities, perplexity, bitrate (section 4.1; Hsu et al. 2021, section V-E).
+
+Beside them phone error rates (`eval.phone_errors`) and boundaries (`eval.boundaries`).
+"""
 
 import argparse
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +15,23 @@ import numpy.typing as npt
 from artifacts.errors import InputError, run
 from artifacts.files import write_csv
 from artifacts.provenance import provenance
-from eval.counts import CONVENTION, AnnotatedUnits, UnitCounts, count_units
+from eval.boundaries import boundary_measures
+from eval.counts import Counts, Floats, UnitCounts, count_units, joint_counts, surprisal
+from eval.labelled import CONVENTION, AnnotatedUnits, LabelledUnits, read_labelled
+from eval.measure import Measure
+from eval.phone_errors import phone_error_rates
 from eval.scores import Subject, add_score_arguments, parse_subject, score_stem, write_score
 from eval.statistics import NUM_RESAMPLES, bootstrap_interval
 from units.records import read_vocabulary
 
-type Floats = npt.NDArray[np.float64]
-
 LABELS = "labels of 10 ms"
 UNITS = "units without repetitions"
+MOST_FRAMES = 3
+"""The shift sweep moves units by as many frames, either way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """A metric as a ratio of sums over speakers, ``transform(sum(numerator) / sum(denominator))``.
-
-    Information measures are written with the logarithms of the pooled probabilities held fixed: to first order
-    that is how they vary when speakers are drawn again (their influence function), without the upward bias
-    entropies of a resample have.
-    """
-
-    numerator: Floats  # (S,)
-    denominator: Floats  # (S,)
-    items: str
-    transform: Callable[[float], float] = float
-
-    def by_speaker(self, speakers: Sequence[str]) -> list[dict[str, Any]]:
-        """Ratio and denominator of each speaker who says something: the rows of the score's table."""
-        return [
-            {"speaker": speaker, "score": float(numerator / denominator), "weight": float(denominator)}
-            for speaker, numerator, denominator in zip(speakers, self.numerator, self.denominator, strict=True)
-            if denominator > 0
-        ]
-
-
-def measures(counts: UnitCounts) -> dict[str, Measure]:
-    """Every metric of units but the number of active ones.
+def information_measures(counts: UnitCounts) -> dict[str, Measure]:
+    """The metrics of counts: of units with phones, and of units without repetitions.
 
     With p over labels of 10 ms and q over the units without repetitions:
 
@@ -65,57 +49,78 @@ def measures(counts: UnitCounts) -> dict[str, Measure]:
         return np.array([(own * each).sum() for own in counts.joint])
 
     probability = joint / joint.sum()
-    surprisal_phone = _surprisal(probability.sum(1))  # (P,) bits
-    surprisal_unit = _surprisal(probability.sum(0))  # (V,) bits
-    information = surprisal_phone[:, None] + surprisal_unit - _surprisal(probability)
+    surprisal_phone = surprisal(probability.sum(1))  # (P,) bits
+    surprisal_unit = surprisal(probability.sum(0))  # (V,) bits
+    information = surprisal_phone[:, None] + surprisal_unit - surprisal(probability)
     best_phone = np.arange(len(joint))[:, None] == joint.argmax(0)
     best_unit = np.arange(joint.shape[1]) == joint.argmax(1)[:, None]
     labels = over_labels(1)  # (S,)
     num_units = counts.sequences.sum(1).astype(float)  # (S,)
     total = counts.sequences.sum(0)  # (V,)
-    sequence_bits = counts.sequences @ _surprisal(total / total.sum())  # (S,)
+    sequence_bits = counts.sequences @ surprisal(total / total.sum())  # (S,)
     vocabulary_bits = np.log2(len(total)) * num_units  # (S,)
+
+    def of_labels(numerator: Floats, denominator: Floats, transform: Callable[[float], float] = float) -> Measure:
+        return Measure(numerator, denominator, LABELS, int(labels.sum()), transform)
+
+    def per_second(numerator: Floats) -> Measure:
+        return Measure(numerator, counts.duration_s, UNITS, int(num_units.sum()))
+
     return {
-        "pnmi": Measure(over_labels(information), over_labels(surprisal_phone[:, None]), LABELS),
-        "phone_purity": Measure(over_labels(best_phone), labels, LABELS),
-        "cluster_purity": Measure(over_labels(best_unit), labels, LABELS),
-        "codebook_perplexity": Measure(over_labels(surprisal_unit), labels, LABELS, lambda entropy: 2.0**entropy),
-        "units_per_second": Measure(num_units, counts.duration_s, UNITS),
-        "bitrate": Measure(vocabulary_bits, counts.duration_s, UNITS),
-        "entropy_bitrate": Measure(sequence_bits, counts.duration_s, UNITS),
+        "pnmi": of_labels(over_labels(information), over_labels(surprisal_phone[:, None])),
+        "phone_purity": of_labels(over_labels(best_phone), labels),
+        "cluster_purity": of_labels(over_labels(best_unit), labels),
+        "codebook_perplexity": of_labels(over_labels(surprisal_unit), labels, lambda entropy: 2.0**entropy),
+        "units_per_second": per_second(num_units),
+        "bitrate": per_second(vocabulary_bits),
+        "entropy_bitrate": per_second(sequence_bits),
     }
 
 
-def _surprisal(probability: Floats) -> Floats:
-    """-log2 p, and 0 where p is 0: such terms are weighted by p."""
-    return -np.log2(probability, out=np.zeros_like(probability), where=probability > 0)
+def pnmi(joint: Counts) -> float | None:
+    """I(phone; unit) / H(phone) of counts of phones and units, (P, V); None where there are no two phones."""
+    if np.count_nonzero(joint.sum(1)) < 2:
+        return None
+    probability = joint / joint.sum()
+    of_phones = surprisal(probability.sum(1))[:, None]
+    information = of_phones + surprisal(probability.sum(0)) - surprisal(probability)
+    return float((joint * information).sum() / (joint * of_phones).sum())
+
+
+def shift_sweep(labelled: LabelledUnits) -> Iterator[dict[str, Any]]:
+    """PNMI with the units moved by -3 to 3 of their frames against the annotation, a positive shift later.
+
+    The largest is at 0 where the frames of the units lie where the annotation has them.
+    """
+    for frames in range(-MOST_FRAMES, MOST_FRAMES + 1):
+        steps = frames * labelled.steps_per_frame
+        joint = joint_counts(labelled, steps).sum(0)
+        shift_ms = frames * 1000 / labelled.vocabulary.frame_rate_hz
+        yield {"shift_frames": frames, "shift_ms": shift_ms, "pnmi": pnmi(joint), "n": int(joint.sum())}
 
 
 def score_quality(
-    counts: UnitCounts, *, dataset: str, subject: Subject, seed: int, output: Path, made: dict[str, Any]
+    labelled: LabelledUnits, *, dataset: str, subject: Subject, seed: int, output: Path, made: dict[str, Any]
 ) -> None:
     """Write every metric of units, with intervals over speakers.
 
     Their tables have one row a speaker, whose ``score`` averaged by ``weight`` gives the value (of
-    codebook_perplexity its logarithm, in bits); that of active_units has one row a unit. The joint counts of phones
-    and units stand beside the scores, in ``joint_counts.<dataset>.csv``.
+    codebook_perplexity its logarithm, in bits); that of active_units has one row a unit. Beside the scores stand:
+
+    - ``joint_counts.<dataset>.csv``: labels of 10 ms by phone and unit;
+    - ``phone_given_unit.<dataset>.csv``: p(phone | unit), one row a unit that occurs, one column a phone (figure 10);
+    - ``shift_sweep.<dataset>.csv``: PNMI with the units moved by some frames.
 
     Args:
         made: Provenance.
     """
+    counts = count_units(labelled)
     place: dict[str, Any] = {"folder": output, "subject": subject, "dataset": dataset, "provenance": made}
     convention = {**made["settings"], **CONVENTION}
-    joint, sequence = counts.joint.sum(0), counts.sequences.sum(0)
-    n = {LABELS: int(joint.sum()), UNITS: int(sequence.sum())}
-    write_csv(
-        output / f"{score_stem('joint_counts', dataset)}.csv",
-        ("phone", "unit", "count"),
-        (
-            {"phone": counts.phones[phone], "unit": unit, "count": joint[phone, unit]}
-            for phone, unit in np.argwhere(joint)
-        ),
-    )
-    for metric, measure in measures(counts).items():
+    sequence = counts.sequences.sum(0)
+    write_tables(labelled, counts, dataset, output)
+    measures = information_measures(counts) | phone_error_rates(labelled, counts) | boundary_measures(labelled)
+    for metric, measure in measures.items():
         rows = measure.by_speaker(counts.speakers)
         low, high = bootstrap_interval(
             [row["score"] for row in rows], weights=[row["weight"] for row in rows], seed=seed
@@ -123,12 +128,13 @@ def score_quality(
         write_score(
             **place,
             metric=metric,
-            value=measure.transform(measure.numerator.sum() / measure.denominator.sum()),
+            value=measure.value,
             low=None if low is None else measure.transform(low),
             high=None if high is None else measure.transform(high),
-            n=n[measure.items],
+            n=measure.n,
             conditions={
                 **convention,
+                **measure.conditions,
                 "n": measure.items,
                 "interval": f"percentile bootstrap over {len(rows)} speakers, {NUM_RESAMPLES} resamples",
             },
@@ -138,9 +144,36 @@ def score_quality(
         **place,
         metric="active_units",
         value=int(np.count_nonzero(sequence)),
-        n=n[UNITS],
+        n=int(sequence.sum()),
         conditions={**convention, "n": UNITS, "interval": "none"},
         items=(("unit", "count"), ({"unit": unit, "count": count} for unit, count in enumerate(sequence.tolist()))),
+    )
+
+
+def write_tables(labelled: LabelledUnits, counts: UnitCounts, dataset: str, output: Path) -> None:
+    """Write what stands beside the scores: joint counts, p(phone | unit), the shift sweep."""
+    joint = counts.joint.sum(0)
+    write_csv(
+        output / f"{score_stem('joint_counts', dataset)}.csv",
+        ("phone", "unit", "count"),
+        (
+            {"phone": counts.phones[phone], "unit": unit, "count": joint[phone, unit]}
+            for phone, unit in np.argwhere(joint)
+        ),
+    )
+    of_unit = joint.sum(0)
+    write_csv(
+        output / f"{score_stem('phone_given_unit', dataset)}.csv",
+        ("unit", *counts.phones),
+        (
+            {"unit": unit, **dict(zip(counts.phones, (joint[:, unit] / of_unit[unit]).tolist(), strict=True))}
+            for unit in np.flatnonzero(of_unit).tolist()
+        ),
+    )
+    write_csv(
+        output / f"{score_stem('shift_sweep', dataset)}.csv",
+        ("shift_frames", "shift_ms", "pnmi", "n"),
+        shift_sweep(labelled),
     )
 
 
@@ -160,8 +193,8 @@ def main() -> None:
     vocabulary = read_vocabulary(given.vocabulary)
     inputs = {f"{name}_{number}": path for number, each in enumerate(sets) for name, path in asdict(each).items()}
     made = provenance(vocabulary._asdict(), inputs, given.seed)
-    counts = count_units(sets, vocabulary)
-    score_quality(counts, dataset=given.dataset, subject=subject, seed=given.seed, output=given.output, made=made)
+    labelled = read_labelled(sets, vocabulary)
+    score_quality(labelled, dataset=given.dataset, subject=subject, seed=given.seed, output=given.output, made=made)
 
 
 if __name__ == "__main__":

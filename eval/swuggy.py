@@ -1,16 +1,26 @@
 """sWUGGY: does the language model find a word more likely than a nonword that looks like it (section 4.1)?
 
 Rules of ZeroSpeech 2021 (Nguyen et al. 2020): word and nonword are paired by voice and id, voices averaged by id.
-``in_vocab`` are the words that occur in LibriSpeech, i.e. with a frequency of at least 1.
+``in_vocab`` are the words that occur in LibriSpeech, i.e. with a frequency of at least 1. All means are taken from the
+pairs themselves; the tool reads its own back from four decimals, and an empty band makes them NaN.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from artifacts.errors import InputError, run
-from eval.pairs import Item, PairArguments, describe, mean_over_voices, parse_arguments, read_pairs, write_pair_score
+from eval.pairs import (
+    Breakdown,
+    Item,
+    Pair,
+    PairArguments,
+    mean_over_voices,
+    parse_arguments,
+    read_pairs,
+    scores_by,
+    write_pair_score,
+)
 
 COLUMNS = ("id", "voice", "frequency", "word", "phones", "length")
 FREQUENCY_BANDS = {
@@ -41,7 +51,7 @@ def score_swuggy(given: PairArguments) -> None:
     if not in_vocab:
         raise InputError(f"{given.items}: no word with a frequency of 1 or more, expected some in the vocabulary")
     for metric, chosen in (("swuggy_all", items), ("swuggy_in_vocab", in_vocab)):
-        write_pair_score(given, metric, chosen, columns, _breakdown(chosen, frequency))
+        write_pair_score(given, metric, chosen, columns, _breakdown(chosen, pairs, frequency))
 
 
 def _frequency(path: Path, item: Item) -> float:
@@ -55,18 +65,16 @@ def _frequency(path: Path, item: Item) -> float:
     return frequency
 
 
-def _breakdown(items: Sequence[Item], frequency: dict[str, float]) -> dict[str, Any]:
-    bands = {
-        name: [item.score for item in items if low <= frequency[item.correct["id"]] < high]
-        for name, (low, high) in FREQUENCY_BANDS.items()
-    }
-    lengths: dict[str, list[float]] = {}
-    for item in items:
-        lengths.setdefault(item.correct["length"], []).append(item.score)
-    ordered = sorted(lengths, key=lambda length: (len(length), length))
+def _breakdown(items: Sequence[Item], pairs: Sequence[Pair], frequency: Mapping[str, float]) -> Breakdown:
+    """Items by frequency band (empty ones too) and by length, and their pairs by voice."""
+    chosen = {item.correct["id"] for item in items}
     return {
-        "by_frequency": {name: describe(scores) for name, scores in bands.items()},
-        "by_length": {length: describe(lengths[length]) for length in ordered},
+        "frequency": {
+            name: [item.score for item in items if low <= frequency[item.correct["id"]] < high]
+            for name, (low, high) in FREQUENCY_BANDS.items()
+        },
+        "length": scores_by(items, "length"),
+        "voice": scores_by((pair for pair in pairs if pair.correct["id"] in chosen), "voice"),
     }
 
 

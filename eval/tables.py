@@ -28,6 +28,8 @@ from eval.results import (
 GROUPS = ("ABX within speaker", "ABX across speaker", "MAP words")
 UNIT_METRICS = ("abx_units", "pnmi")
 LANGUAGE_METRICS = ("swuggy_all", "swuggy_in_vocab", "sblimp", "tsc")
+MEAN = "mean"
+"""Condition of a published ABX on units that is itself the mean over datasets and speaker conditions."""
 
 MARKS = "The best scores are in bold and second best are underlined."
 
@@ -90,7 +92,8 @@ def table_2(results: Sequence[Result]) -> Table:
     metrics = (*UNIT_METRICS, *LANGUAGE_METRICS)
     require(results, metrics, "table 2")
     layers = selected_layers(results)
-    shown = [r for r in standard(results) if r.metric in metrics]
+    means = [r for r in results if r.metric == "abx_units" and r.condition == MEAN]
+    shown = [r for r in standard(results) if r.metric in metrics] + means
     columns = (
         Column("ABX", METRICS["abx_units"], "Discrete units quality", "ABX"),
         Column("PNMI", METRICS["pnmi"], "Discrete units quality", "PNMI"),

@@ -4,19 +4,20 @@ TWIST's spoken StoryCloze, topic version (Hassid et al. 2023): the share of stor
 """
 
 from artifacts.errors import run
-from eval.pairs import PairArguments, mean_over_voices, parse_arguments, read_pairs, write_pair_score
+from eval.pairs import FILES, PairArguments, mean_over_voices, parse_arguments, read_pairs, write_pair_score
+
+
+def score_stories(given: PairArguments, metric: str) -> None:
+    """Write `metric` and its items: the share of stories that win against those with another ending."""
+    key = ("id",)
+    pairs = read_pairs(given.items, given.likelihoods, columns=key, key=key, normalization=given.normalization)
+    columns = {"id": lambda item: item.correct["id"], **FILES}
+    write_pair_score(given, metric, mean_over_voices(pairs, key), columns, breakdown={})
 
 
 def score_tsc(given: PairArguments) -> None:
     """Write ``tsc`` and its items."""
-    key = ("id",)
-    pairs = read_pairs(given.items, given.likelihoods, columns=key, key=key, normalization=given.normalization)
-    columns = {
-        "id": lambda item: item.correct["id"],
-        "correct": lambda item: item.correct["fileid"],
-        "incorrect": lambda item: item.incorrect["fileid"],
-    }
-    write_pair_score(given, "tsc", mean_over_voices(pairs, key), columns, breakdown={})
+    score_stories(given, "tsc")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from artifacts.provenance import provenance
 from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
 from artifacts.trackers import Trackers
+from corpora.speakers import read_genders, require_other_speakers
 from slm.model import build_model, save_model, summed_loss
 from slm.packing import RULE, PackedCorpus
 from slm.settings import OptimizerSettings, SlmRecipe
@@ -259,6 +260,8 @@ def main() -> None:
         "--tokens", type=Path, nargs="+", required=True, metavar="STORE", help="token stores to learn from"
     )
     parser.add_argument("--validation-tokens", type=Path, required=True, metavar="STORE", help="selects the checkpoint")
+    parser.add_argument("--speakers", type=Path, nargs="+", default=[], metavar="CSV", help="who speaks in the stores")
+    parser.add_argument("--validation-speakers", type=Path, metavar="CSV", help="who speaks in validation: others")
     parser.add_argument("--slm", required=True, help="name of the language model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
@@ -268,6 +271,11 @@ def main() -> None:
     parser.add_argument("--time-budget", type=float, metavar="SECONDS", help="save and stop after this time")
     given = parser.parse_args()
     recipe = load_settings(SlmRecipe, given.settings)
+    if bool(given.speakers) != bool(given.validation_speakers):
+        parser.error("--speakers and --validation-speakers: expected both or none")
+    if given.speakers:
+        heard = [speaker for table in given.speakers for speaker in read_genders(table)]
+        require_other_speakers(heard, read_genders(given.validation_speakers), str(given.validation_speakers))
     *stores, held_out = open_stores([*given.tokens, given.validation_tokens])
     corpus = PackedCorpus(stores, recipe.model.context, given.seed)
     validation = PackedCorpus([held_out], recipe.model.context, given.seed)

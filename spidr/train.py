@@ -27,6 +27,7 @@ from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
 from artifacts.workers import ALONE, Workers, together
 from corpora.manifest import read_manifest
+from corpora.speakers import require_other_speakers
 from spidr.batches import Batch, Batches, prefetch
 from spidr.encoder import write_encoder
 from spidr.learner import SpidR, build_learner
@@ -232,8 +233,11 @@ def main() -> None:
 def _train_and_write(recipe: Recipe, arguments: argparse.Namespace, workers: Workers) -> None:
     seed, folder = arguments.seed, arguments.output / "training"
     utterances = [utterance for path in arguments.train for utterance in read_manifest(path)]
+    held_out = read_manifest(arguments.validation)
+    heard = (utterance.speaker for utterance in utterances)
+    require_other_speakers(heard, (utterance.speaker for utterance in held_out), str(arguments.validation))
     training = Batches(utterances, recipe, seed)
-    validation = Batches(read_manifest(arguments.validation), recipe, seed_for(seed, "validation"))
+    validation = Batches(held_out, recipe, seed_for(seed, "validation"))
     if training.num_short and workers.is_first:
         shortest = recipe.batches.min_samples
         print(f"{training.num_short} of {len(utterances)} utterances are left out: shorter than {shortest} samples")

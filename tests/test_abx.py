@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifacts.errors import InputError
-from eval.abx import score_abx
+from eval.abx import Scored, condition_name, score_abx
 from eval.frames import FrameSource, feature_frames, gather, unit_frames
 from eval.scores import Subject
 from eval.segments import frame_span, frame_spans, read_item
@@ -26,13 +26,13 @@ from units.records import UnitSequence, run_length, write_units
 SUBJECT = Subject(model="SpidR", encoder="spidr", layer=6)
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 
-times = st.decimals(0, 20, places=4)
+times = st.decimals(0, 5, places=4)
 
 
 @given(times, times, st.sampled_from([Decimal(50), Decimal(100), Decimal("49.95"), Decimal(25)]))
 def test_a_frame_belongs_to_a_segment_when_its_centre_does(a: Decimal, b: Decimal, rate: Decimal) -> None:
     onset, offset = min(a, b), max(a, b)
-    centres = [Fraction(2 * i + 1, 2) / Fraction(rate) for i in range(2100)]
+    centres = [Fraction(2 * i + 1, 2) / Fraction(rate) for i in range(550)]
     inside = [i for i, centre in enumerate(centres) if Fraction(onset) <= centre <= Fraction(offset)]
     start, stop = frame_span(onset, offset, rate)
     assert list(range(start, stop)) == inside
@@ -155,16 +155,14 @@ class Corpus:
 def score(corpus: Corpus, folder: Path, distance: str, context: str = "within") -> dict[str, dict[str, Any]]:
     score_abx(
         corpus.item,
-        corpus.source(distance),
+        [Scored(corpus.source(distance), SUBJECT, folder)],
         metric="abx_units" if distance == "identical" else "abx_continuous",
         distance=distance,
         speakers=["within", "across"],
-        context=context,
+        contexts=[context],
         dataset="dev",
-        subject=SUBJECT,
         device="cpu",
         seed=0,
-        output=folder,
     )
     return {
         path.name.split(".")[2]: json.loads(path.read_text())
@@ -215,6 +213,26 @@ def test_abx_in_any_context_is_fastabx_own(tmp_path: Path) -> None:
             assert found[f"{speaker}{suffix}"]["value"] == pytest.approx(reference, abs=1e-6)
 
 
+def test_abx_in_any_context_is_that_of_the_loops(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, seed=1)
+    tokens = corpus.with_frames("angular")
+    assert max(Counter((token["phone"], token["speaker"]) for token in tokens).values()) <= 10  # nothing to subsample
+    found = score(corpus, tmp_path / "scores", "angular", "any")
+    for speaker in ("within", "across"):
+        expected = abx_by_loops(tokens, speaker == "across", True, angular)
+        items = found[f"{speaker}_any"]["items"]
+        errors = {(i["phone_a"], i["phone_b"], i["speaker"]): float(i["score"]) for i in items}
+        assert errors == pytest.approx(expected, abs=1e-6)
+        assert found[f"{speaker}_any"]["value"] == pytest.approx(mean_of_pairs(expected))
+
+
+def test_names_of_conditions_tell_context_and_segments_apart_and_keep_those_of_the_paper() -> None:
+    assert condition_name("within", "within", "triphone") == "within"
+    assert condition_name("across", "any", "triphone") == "across_any"
+    assert condition_name("across", "within", "phoneme") == "across_phoneme"
+    assert condition_name("within", "any", "phoneme") == "within_any_phoneme"
+
+
 def test_units_that_are_the_phones_make_no_error_where_segments_are_whole_phones(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     lines, sequences = [HEADER], []
@@ -227,16 +245,13 @@ def test_units_that_are_the_phones_make_no_error_where_segments_are_whole_phones
     write_units(tmp_path / "units.jsonl", sequences)
     score_abx(
         tmp_path / "triphone.item",
-        unit_frames(tmp_path / "units.jsonl", 50.0),
+        [Scored(unit_frames(tmp_path / "units.jsonl", 50.0), SUBJECT, tmp_path)],
         metric="abx_units",
         distance="identical",
         speakers=["within", "across"],
-        context="within",
         dataset="dev",
-        subject=SUBJECT,
         device="cpu",
         seed=0,
-        output=tmp_path,
     )
     values = [json.loads((tmp_path / f"abx_units.dev.{c}.json").read_text())["value"] for c in ("within", "across")]
     assert values == [0.0, 0.0]
@@ -324,3 +339,40 @@ def test_the_entry_point_scores_units_and_wants_their_vocabulary(tmp_path: Path)
         assert json.loads(stem.with_suffix(f".{condition}.json").read_text())["value"] == expected[condition]["value"]
         table = tmp_path / "direct" / f"abx_units.dev.{condition}.csv"
         assert stem.with_suffix(f".{condition}.csv").read_bytes() == table.read_bytes()
+
+
+def test_layers_scored_together_get_the_scores_they_get_alone(tmp_path: Path) -> None:
+    corpora = []
+    for layer in (1, 2, 3):
+        (tmp_path / str(layer)).mkdir()
+        corpora.append(Corpus(tmp_path / str(layer), seed=layer))
+        corpora[-1].item = corpora[0].item
+    with FeatureWriter(corpora[2].features, {"frame_rate_hz": 100.0}, "float32") as writer:  # other frames, other rate
+        for fileid, frames in corpora[2].frames.items():
+            writer.write(fileid, frames.repeat(2, axis=0))
+    command = [sys.executable, "-m", "eval.abx", "--item", corpora[0].item, "--distance", "angular", "--device", "cpu"]
+    command += ["--metric", "abx_continuous", "--dataset", "dev", "--context", "within", "any"]
+    command += ["--segments", "phoneme", "--features", *[corpus.features for corpus in corpora]]
+    subjects = [SUBJECT.model_copy(update={"layer": layer}).model_dump_json() for layer in (1, 2, 3)]
+    outputs = [tmp_path / "scores" / f"L{layer}" for layer in (1, 2, 3)]
+    done = subprocess.run([*command, "--subject", *subjects, "--output", *outputs[:2]], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: --output: found 2, expected 3: one for each of --features or --units\n"
+    done = subprocess.run(
+        [*command, "--subject", *subjects, "--output", *outputs[:2], outputs[0]], capture_output=True, text=True
+    )
+    assert done.stderr == "error: --output: found a folder twice, expected one for each of --features or --units\n"
+    subprocess.run([*command, "--subject", *subjects, "--output", *outputs], check=True)
+    values = set()
+    for layer, (corpus, output) in enumerate(zip(corpora, outputs, strict=True), start=1):
+        assert len(list(output.glob("*.json"))) == 4
+        for context in ("within", "any"):
+            alone = score(corpus, tmp_path / f"alone{layer}{context}", "angular", context)
+            for name, expected in alone.items():
+                path = output / f"abx_continuous.dev.{name}_phoneme.json"
+                together = json.loads(path.read_text())
+                assert (together["value"], together["layer"]) == (expected["value"], layer)
+                assert together["conditions"]["segments"] == "phoneme"
+                assert list(csv.DictReader(path.with_suffix(".csv").open())) == expected["items"]
+                values.add(together["value"])
+    assert len(values) == 12

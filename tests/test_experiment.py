@@ -47,7 +47,7 @@ WRONG = [
     (
         "quantizers.kmeans50.fit",
         "vaild",
-        "quantizers.kmeans50.fit: found 'vaild', expected one of the corpora of layout folder: train",
+        "quantizers.kmeans50.fit: found 'vaild', expected one of the corpora of layout folder or librispeech",
     ),
     ("evaluation.abx.corpora", ["synthetic"], "abx.corpora: found 'synthetic', expected one of the annotated corpora"),
     (

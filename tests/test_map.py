@@ -4,18 +4,21 @@ import csv
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from threadpoolctl import threadpool_limits
 
 from artifacts.errors import InputError
-from eval import map as map_words
+from eval import retrieval
 from eval.frames import feature_frames
-from eval.map import average_precisions, score_map
+from eval.map import score_map
+from eval.retrieval import average_precisions
 from eval.scores import Subject
 from units.features import FeatureWriter
 
@@ -50,6 +53,7 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
 tied = arrays(np.int64, st.tuples(st.integers(2, 12), st.just(3)), elements=st.integers(-2, 2))
 
 
+@settings(deadline=None, max_examples=50)
 @given(tied, st.data())
 def test_average_precision_is_that_of_two_loops_with_ties_in_order(vectors: np.ndarray, data: st.DataObject) -> None:
     labels = data.draw(st.lists(st.sampled_from("abc"), min_size=len(vectors), max_size=len(vectors)))
@@ -60,25 +64,139 @@ def test_average_precision_is_that_of_two_loops_with_ties_in_order(vectors: np.n
             assert found.tolist() == pytest.approx([np.nan if p is None else p for p in expected], nan_ok=True)
 
 
-@pytest.mark.parametrize("block_size", [1, 500, 1 << 24])
-def test_the_result_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch, block_size: int) -> None:
-    monkeypatch.setattr(map_words, "BLOCK_SIZE", block_size)
-    rng = np.random.default_rng(0)
-    vectors = unit_length(rng.normal(size=(120, 8)))
-    labels = [f"w{index}" for index in rng.zipf(1.5, 120) % 30]
+def random_words(rng: np.random.Generator, num_tokens: int, dim: int) -> tuple[np.ndarray, list[str]]:
+    """Words of very different frequency, and vectors near those of their word."""
+    words = rng.zipf(1.5, num_tokens) % 30
+    vectors = rng.normal(size=(num_tokens, dim)) + rng.normal(size=(30, dim))[words]
+    return unit_length(vectors), [f"w{word}" for word in words]
+
+
+def assert_as_by_loops(vectors: np.ndarray, labels: list[str]) -> None:
     for variant in ("strict", "speech-map"):
         expected = precisions_by_loops(vectors, labels, variant == "strict")
         found = average_precisions(vectors, labels, variant)
         assert found.tolist() == pytest.approx([np.nan if p is None else p for p in expected], nan_ok=True)
 
 
-@pytest.mark.parametrize("depth", [1, 7, 100, 900])
-@pytest.mark.parametrize("favoured", [slice(None), slice(0, None, 16), slice(8, None, 16), slice(500)])
-def test_the_nearest_are_those_of_a_whole_sort_wherever_they_lie(depth: int, favoured: slice) -> None:
-    similarities = np.random.default_rng(depth).integers(0, 50, 1000).astype(np.float32)
-    similarities[favoured] += 30
-    expected = np.argsort(-similarities, kind="stable")[:depth]
-    assert map_words._nearest(similarities, depth).tolist() == expected.tolist()
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 9), st.integers(1, 40), tied, st.data())
+def test_ties_keep_the_order_of_the_list_across_blocks(
+    block_size: int, sample_size: int, vectors: np.ndarray, data: st.DataObject
+) -> None:
+    vectors = np.concatenate([vectors, vectors, np.zeros_like(vectors)]).astype(np.float32)
+    labels = data.draw(st.lists(st.sampled_from("aab"), min_size=len(vectors), max_size=len(vectors)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval, "BLOCK_SIZE", block_size)
+        patch.setattr(retrieval, "SAMPLE_SIZE", sample_size)
+        assert_as_by_loops(vectors, labels)
+
+
+@pytest.mark.parametrize("block_size", [1, 7, 59, 1024])
+@pytest.mark.parametrize("sample_size", [1, 20])
+def test_the_result_does_not_depend_on_blocks_or_sample(
+    monkeypatch: pytest.MonkeyPatch, block_size: int, sample_size: int
+) -> None:
+    monkeypatch.setattr(retrieval, "BLOCK_SIZE", block_size)
+    monkeypatch.setattr(retrieval, "SAMPLE_SIZE", sample_size)
+    assert_as_by_loops(*random_words(np.random.default_rng(0), 60, 8))
+
+
+def test_blocks_are_of_the_full_size_and_threads_do_not_change_a_bit() -> None:
+    """2,500 tokens, three blocks: held against whole rows sorted by numpy."""
+    vectors, labels = random_words(np.random.default_rng(1), 2500, 4)
+    vectors[1500:] = vectors[:1000]
+    words = np.array(labels)
+    with threadpool_limits(3, "blas"):
+        found = {variant: average_precisions(vectors, labels, variant) for variant in ("strict", "speech-map")}
+    relevant = np.array([(words == word).sum() - 1 for word in words])
+    for query in range(0, 2500, 97):
+        order = np.argsort(-(vectors @ vectors[query]), kind="stable")
+        hits = words[order[order != query]] == words[query]
+        precisions = np.cumsum(hits) / np.arange(1, 2500) * hits
+        for variant, depth in (("strict", relevant[query]), ("speech-map", relevant.max())):
+            assert found[variant][query] == pytest.approx(precisions[:depth].sum() / relevant[query], abs=1e-3)
+    with threadpool_limits(1, "blas"):
+        for variant, precisions in found.items():
+            assert average_precisions(vectors, labels, variant).tobytes() == precisions.tobytes()
+
+
+def test_queries_whose_threshold_was_too_high_are_ranked_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "BLOCK_SIZE", 50)
+    vectors, labels = random_words(np.random.default_rng(2), 120, 8)
+    alone = []
+
+    def too_high(tokens: retrieval.Retrieval, block: slice, sample: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(block.start, block.stop) % 2, np.float32(0.9), retrieval.LOWEST)
+
+    def counted(tokens: retrieval.Retrieval, query: int) -> float:
+        alone.append(query)
+        return ranked_alone(tokens, query)
+
+    ranked_alone = retrieval._alone
+    monkeypatch.setattr(retrieval, "_thresholds", too_high)
+    monkeypatch.setattr(retrieval, "_alone", counted)
+    assert_as_by_loops(vectors, labels)
+    assert alone
+    assert all(query % 2 for query in alone)
+
+
+def test_no_threshold_lies_above_the_farthest_token_of_the_word() -> None:
+    vectors, labels = random_words(np.random.default_rng(6), 300, 64)
+    words = np.unique(labels, return_inverse=True)[1]
+    counts = np.bincount(words)[words] - 1
+    found = retrieval._farthest_relevant(retrieval.Retrieval(vectors, words, counts, counts))
+    exact = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    for query, label in enumerate(labels):
+        own = [exact[query, other] for other in range(300) if labels[other] == label and other != query]
+        assert (found[query] < min(own) < found[query] + 2e-5) if own else found[query] == np.inf
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_candidates_are_bounded_however_many_are_equally_near(monkeypatch: pytest.MonkeyPatch, same: bool) -> None:
+    """Vectors that are all the same, of a model that collapsed: each similarity reaches the threshold."""
+    monkeypatch.setattr(retrieval, "BLOCK_SIZE", 8)
+    monkeypatch.setattr(retrieval, "SLACK", 0.1)
+    vectors, labels = random_words(np.random.default_rng(3), 120, 8)
+    assert_as_by_loops(np.ones_like(vectors) if same else vectors, labels)
+
+
+def test_the_similarities_are_never_held_whole() -> None:
+    vectors, labels = random_words(np.random.default_rng(4), 8000, 4)
+    labels = [f"{label}-{index % 300}" for index, label in enumerate(labels)]
+    with threadpool_limits(1, "blas"):
+        tracemalloc.start()
+        average_precisions(vectors, labels, "strict")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 8000**2 * 4 / 4
+
+
+def test_more_tokens_than_can_be_numbered_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retrieval, "MAX_TOKENS", 3)
+    with pytest.raises(InputError, match="found 4 word tokens, expected at most 3"):
+        average_precisions(np.ones((4, 1), np.float32), list("aabb"), "strict")
+
+
+def test_the_largest_numbers_fit_the_keys() -> None:
+    tokens = retrieval.Retrieval(np.empty((0, 1)), np.empty(retrieval.MAX_TOKENS, np.int8), None, None)
+    query = np.array([0, retrieval.BLOCK_SIZE - 1, retrieval.BLOCK_SIZE - 1, retrieval.BLOCK_SIZE - 1])
+    other = np.array([retrieval.MAX_TOKENS - 1, 0, 1, retrieval.MAX_TOKENS - 1])
+    similarity = np.array([retrieval.LOWEST, -retrieval.LOWEST, retrieval.LOWEST, retrieval.LOWEST])
+    keys = retrieval._keys(tokens, query, other, similarity.astype(np.float32))
+    assert (np.diff(keys) > 0).all()
+    assert keys[0] >= 0
+
+
+def test_speech_map_is_that_of_the_package() -> None:
+    """On vectors without ties, and words that all occur again: the package gives NaN otherwise."""
+    peer, torch = pytest.importorskip("speech_map"), pytest.importorskip("torch")
+    rng = np.random.default_rng(5)
+    words = np.repeat(np.arange(40), rng.integers(2, 30, 40))
+    vectors = unit_length(rng.normal(size=(len(words), 16)) + 0.7 * rng.normal(size=(40, 16))[words])
+    theirs = peer.mean_average_precision(torch.from_numpy(vectors), torch.from_numpy(words))
+    ours = average_precisions(vectors, [str(word) for word in words], "speech-map").mean()
+    assert ours == pytest.approx(theirs, rel=1e-5)
+    assert 0.05 < theirs < 0.95
 
 
 def test_the_two_formulas_by_hand() -> None:

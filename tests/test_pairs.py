@@ -80,6 +80,11 @@ def test_swuggy_shows_phones_where_no_nonword_is_spelt(tmp_path: Path) -> None:
     assert (items[0]["word"], items[0]["nonword"]) == ("brick", "B L IH K")
 
 
+def test_swuggy_shows_spellings_where_any_nonword_has_one(tmp_path: Path) -> None:
+    score_swuggy(arguments(tmp_path, LEXICAL.replace(",,Z AO R T", ",zort,Z AO R T"), LIKELIHOODS))
+    assert [item["nonword"] for item in read(tmp_path, "swuggy_all")[1]] == ["", "zort", ""]
+
+
 def test_swuggy_breaks_down_by_frequency_and_length(tmp_path: Path) -> None:
     score_swuggy(arguments(tmp_path, LEXICAL, LIKELIHOODS))
     conditions = read(tmp_path, "swuggy_all")[0]["conditions"]

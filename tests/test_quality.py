@@ -18,10 +18,12 @@ from artifacts.files import write_csv
 from corpora.annotations import COLUMNS as INTERVAL_COLUMNS
 from corpora.annotations import Interval
 from corpora.manifest import Utterance
-from eval.counts import AnnotatedUnits, count_units
-from eval.quality import measures, score_quality
+from eval.counts import count_units
+from eval.labelled import AnnotatedUnits, LabelledUnits, read_labelled
+from eval.quality import information_measures, score_quality
 from eval.scores import Subject
 from units.records import UnitSequence, Vocabulary, run_length, write_units
+from workflow.targets import QUALITY_METRICS
 
 SUBJECT = Subject(model="SpidR", encoder="spidr", layer=6, quantizer="kmeans4", num_units=4)
 
@@ -77,12 +79,11 @@ class Corpus:
                     joint[phone, self.units[utterance.fileid][frame]] += 1
         return joint
 
+    def labelled(self) -> LabelledUnits:
+        return read_labelled([self.files], Vocabulary(self.num_units, self.rate))
+
     def values(self) -> dict[str, float]:
-        counts = count_units([self.files], Vocabulary(self.num_units, self.rate))
-        return {
-            name: measure.transform(measure.numerator.sum() / measure.denominator.sum())
-            for name, measure in measures(counts).items()
-        }
+        return {name: measure.value for name, measure in information_measures(count_units(self.labelled())).items()}
 
 
 def quality_by_loops(corpus: Corpus) -> dict[str, float]:
@@ -141,7 +142,7 @@ def test_one_unit_everywhere_knows_nothing(tmp_path: Path) -> None:
 
 def test_sets_are_pooled_not_averaged(tmp_path: Path) -> None:
     first, second = Corpus(tmp_path / "a", 1), Corpus(tmp_path / "b", 2, prefix="g")
-    pooled = count_units([first.files, second.files], Vocabulary(4, 50))
+    pooled = count_units(read_labelled([first.files, second.files], Vocabulary(4, 50)))
     joint = {
         (phone, unit): int(pooled.joint.sum(0)[row, unit])
         for row, phone in enumerate(pooled.phones)
@@ -151,13 +152,12 @@ def test_sets_are_pooled_not_averaged(tmp_path: Path) -> None:
     a, b = first.joint(), second.joint()
     assert joint == {key: a.get(key, 0) + b.get(key, 0) for key in a.keys() | b.keys()}
     with pytest.raises(InputError, match=r"5 utterance\(s\) \(f0, f1, f2, \.\.\.\) counted already"):
-        count_units([first.files, first.files], Vocabulary(4, 50))
+        read_labelled([first.files, first.files], Vocabulary(4, 50))
 
 
 def write_scores(corpus: Corpus, folder: Path) -> dict[str, dict[str, Any]]:
-    counts = count_units([corpus.files], Vocabulary(corpus.num_units, corpus.rate))
     made = {"settings": {"frame_rate_hz": corpus.rate}}
-    score_quality(counts, dataset="dev", subject=SUBJECT, seed=0, output=folder, made=made)
+    score_quality(corpus.labelled(), dataset="dev", subject=SUBJECT, seed=0, output=folder, made=made)
     return {
         path.name.split(".")[0]: json.loads(path.read_text())
         | {"items": list(csv.DictReader(path.with_suffix(".csv").open()))}
@@ -168,7 +168,7 @@ def write_scores(corpus: Corpus, folder: Path) -> dict[str, dict[str, Any]]:
 def test_every_score_lies_in_its_interval_and_is_the_mean_of_its_table(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     scores = write_scores(corpus, tmp_path / "scores")
-    assert len(scores) == 8
+    assert len(scores) == 14
     assert scores["active_units"]["value"] == len({unit for units in corpus.units.values() for unit in units})
     for metric in scores.keys() - {"active_units"}:
         score = scores[metric]
@@ -187,6 +187,56 @@ def test_the_joint_counts_stand_beside_the_scores(tmp_path: Path) -> None:
     assert counts == corpus.joint()
     assert score["n"] == sum(corpus.joint().values())
     assert score["conditions"]["silence"] == "counted, as the phone SIL"
+
+
+def test_the_phones_given_a_unit_stand_beside_the_scores(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, num_units=7)  # of which some do not occur
+    write_scores(corpus, tmp_path / "scores")
+    joint = corpus.joint()
+    with (tmp_path / "scores" / "phone_given_unit.dev.csv").open() as file:
+        found = {int(row.pop("unit")): {phone: float(p) for phone, p in row.items()} for row in csv.DictReader(file)}
+    assert set(found) == {unit for _, unit in joint}
+    for unit, given in found.items():
+        total = sum(joint.get((phone, unit), 0) for phone in given)
+        assert given == pytest.approx({phone: joint.get((phone, unit), 0) / total for phone in given})
+
+
+@pytest.mark.parametrize("late", [-2, 0, 1])
+def test_the_shift_sweep_finds_by_how_much_units_come_late(tmp_path: Path, late: int) -> None:
+    corpus = Corpus(tmp_path, num_units=7)
+    for fileid, units in corpus.units.items():
+        exact = [["SIL", "A", "B", "C"].index(corpus.phone_at(fileid, (i + 0.5) / 50)) for i in range(len(units))]
+        corpus.units[fileid] = [exact[min(max(0, i - late), len(units) - 1)] for i in range(len(units))]
+    corpus.write()
+    score = write_scores(corpus, tmp_path / "scores")["pnmi"]
+    with (tmp_path / "scores" / "shift_sweep.dev.csv").open() as file:
+        sweep = {int(row["shift_frames"]): row for row in csv.DictReader(file)}
+    assert list(sweep) == [-3, -2, -1, 0, 1, 2, 3]
+    assert float(sweep[0]["pnmi"]) == pytest.approx(score["value"])
+    assert int(sweep[0]["n"]) == score["n"]
+    assert max(sweep, key=lambda shift: float(sweep[shift]["pnmi"])) == -late  # moved back by as much
+    assert float(sweep[3]["shift_ms"]) == 60
+    for shift, row in sweep.items():
+        moved: dict[tuple[str, int], int] = defaultdict(int)
+        for utterance in corpus.utterances:
+            units = [unit for unit in corpus.units[utterance.fileid] for _ in range(2)]
+            num_labels = min(len(units), utterance.num_samples // 160)
+            for i in range(num_labels):
+                if 0 <= i - 2 * shift < num_labels:
+                    moved[corpus.phone_at(utterance.fileid, (i + 0.5) / 100), units[i - 2 * shift]] += 1
+        assert float(row["pnmi"]) == pytest.approx(pnmi_by_loops(moved))
+        assert int(row["n"]) == sum(moved.values())
+
+
+def pnmi_by_loops(joint: dict[tuple[str, int], int]) -> float:
+    total = sum(joint.values())
+    of_phone: dict[str, float] = defaultdict(float)
+    of_unit: dict[int, float] = defaultdict(float)
+    for (phone, unit), count in joint.items():
+        of_phone[phone] += count / total
+        of_unit[unit] += count / total
+    shared = sum(n / total * math.log2(n / total / of_phone[p] / of_unit[u]) for (p, u), n in joint.items())
+    return shared / -sum(p * math.log2(p) for p in of_phone.values())
 
 
 def test_the_interval_does_not_move_with_the_bias_of_entropies(tmp_path: Path) -> None:
@@ -239,7 +289,7 @@ def test_units_that_do_not_fit_the_annotation_are_an_error_naming_the_file(
 def test_a_frame_rate_that_does_not_divide_100_hz_is_refused(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     with pytest.raises(InputError, match="units at 40 Hz, expected 100 Hz or a whole part of it"):
-        count_units([corpus.files], Vocabulary(4, 40))
+        read_labelled([corpus.files], Vocabulary(4, 40))
 
 
 def test_the_entry_point_writes_every_score(tmp_path: Path) -> None:
@@ -259,4 +309,4 @@ def test_the_entry_point_writes_every_score(tmp_path: Path) -> None:
     expected = corpus.values()
     found = {path.name.split(".")[0]: json.loads(path.read_text()) for path in (tmp_path / "scores").glob("*.json")}
     assert {metric: found[metric]["value"] for metric in expected} == expected
-    assert set(found) == set(expected) | {"active_units"}
+    assert set(found) == set(QUALITY_METRICS)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_spidr_train import RECIPE, final_state, log_values, manifest
+from test_spidr_train import RECIPE, by_others, final_state, log_values, manifest
 
 from artifacts.errors import InputError
 from artifacts.workers import ALONE, Workers, together
@@ -36,7 +36,7 @@ def start(
     """`size` processes of one training, as torchrun or srun would start them."""
     recipe = {**RECIPE, **PER_STEP, **changes}
     command = [sys.executable, "-m", "spidr.train", "--settings", json.dumps(recipe), "--device", "cpu"]
-    command += ["--train", str(manifest), "--validation", str(manifest), "--output", str(output)]
+    command += ["--train", str(manifest), "--validation", str(by_others(manifest)), "--output", str(output)]
     master = {"MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     if launcher == "torchrun":
         master["MASTER_ADDR"] = "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Codebook units: the prediction head of SpidR or DinoSR at one layer, as a quantizer (section 4.1).
+"""Codebook units: the prediction head of SpidR, DinoSR or Spin at one layer, as a quantizer (section 4.1).
 
 The unit of a frame is the code its head gives the highest probability.
 """
@@ -33,9 +33,9 @@ def extract_codebook(encoder_folder: Path, layer: int, output: Path) -> None:
 
 
 def main() -> None:
-    """Write the prediction head of one layer of SpidR or DinoSR as a quantizer."""
+    """Write the prediction head of one layer of SpidR, DinoSR or Spin as a quantizer."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--encoder", type=Path, required=True, help="encoder folder, of family spidr or dinosr")
+    parser.add_argument("--encoder", type=Path, required=True, help="encoder folder, of family spidr, dinosr or spin")
     parser.add_argument("--layer", type=int, required=True, help="a layer that has a codebook, counted from 1")
     parser.add_argument("--output", type=Path, required=True, help="quantizer folder")
     arguments = parser.parse_args()

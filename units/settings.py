@@ -103,6 +103,25 @@ class ConvertedEncoder(Settings):
     """Quantizers that make units of each of these layers; of kind codebook with Spin, whose last layer has one."""
 
 
+class SpinEncoder(Settings):
+    """Another encoder of the experiment, fine-tuned here by Spin: a HuBERT, a WavLM or a SpidR."""
+
+    family: Literal["spin"]
+    """Spin: speaker-invariant clustering."""
+    name: str | None = None
+    """How tables and figures call it."""
+    recipe: str
+    """Recipe of the fine-tuning, a YAML file beside the experiment file."""
+    base: str
+    """The encoder that is fine-tuned, of family hub, spidr or converted."""
+    train: list[str] = Field(min_length=1)
+    """Corpora it is fine-tuned on."""
+    layers: Layers
+    """Layers whose features are evaluated."""
+    quantizers: list[str] = []
+    """Quantizers that make units of each of these layers; of kind codebook for the last layer alone."""
+
+
 class CustomEncoder(Settings):
     """An encoder of one's own, named by import path."""
 
@@ -146,7 +165,7 @@ class PhonesEncoder(Settings):
 
 
 Encoder = Annotated[
-    SpidrEncoder | HubEncoder | ConvertedEncoder | CustomEncoder | MfccEncoder | PhonesEncoder,
+    SpidrEncoder | HubEncoder | ConvertedEncoder | SpinEncoder | CustomEncoder | MfccEncoder | PhonesEncoder,
     Field(discriminator="family"),
 ]
 """One encoder of an experiment."""
@@ -190,7 +209,7 @@ class KmeansQuantizer(Settings):
 
 
 class CodebookQuantizer(Settings):
-    """The codebook predictions of SpidR and DinoSR: the most probable code of the prediction head."""
+    """The codebook predictions of SpidR, DinoSR and Spin: the most probable code of the prediction head."""
 
     kind: Literal["codebook"]
     """Prediction heads of the encoder itself, nothing to fit."""

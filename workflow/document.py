@@ -15,6 +15,7 @@ from artifacts.errors import run
 from artifacts.files import atomic_file
 from slm.settings import SlmRecipe
 from spidr.settings import Recipe
+from units.spin.settings import SpinRecipe
 from workflow.experiment import Experiment
 
 REPOSITORY = Path(__file__).parent.parent
@@ -40,6 +41,7 @@ def page_text() -> str:
     for title, schema in (
         ("The experiment file", Experiment.model_json_schema()),
         ("A SpidR or DinoSR recipe", Recipe.model_json_schema()),
+        ("A Spin recipe", SpinRecipe.model_json_schema()),
         ("A language model recipe", SlmRecipe.model_json_schema()),
     ):
         parts.append(f"## {title}\n\n{_table(schema)}")

@@ -15,11 +15,12 @@ from artifacts.device import DeviceName, Precision
 from artifacts.errors import InputError
 from artifacts.files import read_json, read_json_object
 from artifacts.settings import Settings, parse_settings, read_yaml
-from corpora.settings import Corpus
+from corpora.settings import SPEECH_LAYOUTS, Corpus
 from slm.settings import Slm, SlmRecipe
 from spidr.settings import Recipe
 from units.registry import find
-from units.settings import ConvertedEncoder, Encoder, HubEncoder, Quantizer, SpidrEncoder
+from units.settings import ConvertedEncoder, Encoder, HubEncoder, Quantizer, SpidrEncoder, SpinEncoder
+from units.spin.settings import HUB_TYPES, SpinRecipe
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
 """Letters, digits, ``_`` and single ``-``: names are folders, and ``--`` parts the two of a comparison."""
@@ -32,13 +33,40 @@ TRAINING_LOG = "training/log.jsonl"
 """Where an encoder's folder has the log of its training."""
 
 
+ZEROSHOT_LAYOUTS = {
+    "swuggy": ("zerospeech2021",),
+    "sblimp": ("zerospeech2021",),
+    "tsc": ("twist", "slamkit"),
+    "ssc": ("twist", "slamkit"),
+    "prosaudit": ("prosaudit",),
+    "salmon": ("salmon",),
+    "pairs": ("pairs", "slamkit"),
+}
+"""Layouts of the evaluation sets that each zero-shot metric can do with."""
+
+
 class Abx(Settings):
-    """ABX discriminability of triphones, on features, codebook predictions and units."""
+    """ABX discriminability of phones, on features, codebook predictions and units; each condition with each other."""
 
     corpora: list[Name] = Field(min_length=1)
     """Annotated corpora it is measured on."""
     conditions: list[Literal["within", "across"]] = Field(["within", "across"], min_length=1)
     """Speaker conditions: A, B and X from one speaker, or X from another."""
+    contexts: list[Literal["within", "any"]] = Field(["within"], min_length=1)
+    """Context conditions: A, B and X between the same neighbouring phones, or between any."""
+    segments: list[Literal["triphone", "phoneme"]] = Field(["triphone"], min_length=1)
+    """What A, B and X are: a phone with its neighbours, or a phone alone. The paper's are triphones within context."""
+
+    @property
+    def variants(self) -> list[str]:
+        """What comes after the speaker condition in the names of scores: nothing for the paper's, else ``_any``,
+        ``_phoneme`` or both.
+        """
+        return [
+            f"{'_any' if context == 'any' else ''}{'_phoneme' if segments == 'phoneme' else ''}"
+            for segments in self.segments
+            for context in self.contexts
+        ]
 
 
 class Measured(Settings):
@@ -70,6 +98,19 @@ class Evaluation(Settings):
     """Grammatical against ungrammatical sentences."""
     tsc: Zeroshot | None = None
     """Stories with a fitting against an unfitting ending."""
+    ssc: Zeroshot | None = None
+    """Stories with a fitting against a contradicting ending."""
+    prosaudit: Zeroshot | None = None
+    """Speech with pauses where they belong against pauses elsewhere, between phrases or between words."""
+    salmon: Zeroshot | None = None
+    """Speech that keeps, or fits, its speaker, room, background or sentiment against speech that does not."""
+    pairs: Zeroshot | None = None
+    """Pairs of one's own, by the columns that group them."""
+
+    @property
+    def zeroshot(self) -> dict[str, str]:
+        """The evaluation set of each zero-shot metric that is wanted."""
+        return {metric: wanted.set for metric, wanted in self if isinstance(wanted, Zeroshot)}
 
 
 class System(Settings):
@@ -103,7 +144,8 @@ class Experiment(Settings):
     slms: dict[Name, Slm] = {}
     """Language models: name -> recipe, training and validation corpora, seeds."""
     systems: list[str] | Literal["all"] = []
-    """The encoder-layer-quantizer combinations that get a language model: by name, or ``all``."""
+    """The encoder-layer-quantizer combinations that get a language model: by name, or ``all``. With ``best`` for the
+    layer (``spidr-best-kmeans256``) it is the one with the lowest mean of the encoder's continuous ABX errors."""
     evaluation: Evaluation = Evaluation()
     """Metrics wanted."""
     tables: list[int] = []
@@ -130,7 +172,10 @@ class Experiment(Settings):
                     f"encoders.{name}: found family {encoder.family}, expected phones to be of family phones"
                 )
             _expect(f"encoders.{name}.quantizers", encoder.quantizers, self.quantizers, "the quantizers")
-            may_have_codebook = isinstance(encoder, SpidrEncoder | ConvertedEncoder)
+            if isinstance(encoder, SpinEncoder):
+                bases = [other for other, base in self.encoders.items() if _may_be_fine_tuned(base)]
+                _expect(f"encoders.{name}.base", [encoder.base], bases, "the HuBERTs, WavLMs and SpidRs")
+            may_have_codebook = isinstance(encoder, SpidrEncoder | ConvertedEncoder | SpinEncoder)
             for quantizer in encoder.quantizers:
                 if self.quantizers[quantizer].kind == "codebook" and not may_have_codebook:
                     raise ValueError(
@@ -138,7 +183,7 @@ class Experiment(Settings):
                         f"a {encoder.family} encoder has no codebook"
                     )
         if self.systems != "all":
-            _expect("systems", self.systems, self.all_systems, "the encoders' combinations")
+            _expect("systems", self.systems, [*self.all_systems, *self._by_best_layer], "the encoders' combinations")
         for key, names in self._annotated_references():
             _expect(
                 key,
@@ -166,22 +211,32 @@ class Experiment(Settings):
         for metric, wanted in self.evaluation:
             if isinstance(wanted, Abx | Measured):
                 lists.append((f"evaluation.{metric}.corpora", wanted.corpora))
+        if abx := self.evaluation.abx:
+            lists.append(("evaluation.abx.conditions", abx.conditions))
+            lists += [("evaluation.abx.contexts", abx.contexts), ("evaluation.abx.segments", abx.segments)]
         return lists
 
     def _results_have_scores(self) -> None:
         """Tables and figures want scores: better to hear it now than after the training."""
         evaluation = self.evaluation
-        zeroshot = evaluation.swuggy or evaluation.sblimp or evaluation.tsc
-        if self.language_systems and not (self.slms and zeroshot):
-            raise ValueError("systems: found systems for language models, expected slms and one of swuggy, sblimp, tsc")
+        if self.has_language_models and not (self.slms and evaluation.zeroshot):
+            metrics = ", ".join(ZEROSHOT_LAYOUTS)
+            raise ValueError(f"systems: found systems for language models, expected slms and one of {metrics}")
         if not (evaluation.abx or evaluation.quality or evaluation.map):
             raise ValueError("evaluation: expected at least one of abx, quality, map")
         if self.all_systems and not (evaluation.abx or evaluation.quality):
             raise ValueError("evaluation: found units, expected abx or quality to measure them")
-        if set(self.tables) & {1, 2} and not evaluation.abx:
-            raise ValueError("tables: found 1 or 2, expected evaluation.abx: it selects the layer")
+        if set(self.tables) & {1, 2} and "" not in (evaluation.abx.variants if evaluation.abx else []):
+            raise ValueError(
+                "tables: found 1 or 2, expected evaluation.abx of triphones within context: it selects the layer"
+            )
         wants_models = sorted(set(self.figures) & {12, 13, 14})
-        if wants_models and not self.language_systems:
+        if self.candidates and "" not in (evaluation.abx.variants if evaluation.abx else []):
+            raise ValueError(
+                f"systems: found {next(iter(self.candidates))}, expected evaluation.abx of triphones within context: "
+                "it selects the layer"
+            )
+        if wants_models and not self.has_language_models:
             raise ValueError(
                 f"figures: found {wants_models[0]}, expected systems with a language model to draw it from"
             )
@@ -193,21 +248,21 @@ class Experiment(Settings):
 
     def _corpus_references(self) -> list[tuple[str, list[str], tuple[str, ...]]]:
         """Every key that names corpora, the names it gives, and the layouts it can do with."""
-        speech = ("folder",)
+        speech = SPEECH_LAYOUTS
         named: list[tuple[str, list[str], tuple[str, ...]]] = []
         for name, encoder in self.encoders.items():
             if isinstance(encoder, SpidrEncoder) and encoder.recipe:
                 named.append((f"encoders.{name}.train", encoder.train, speech))
                 named.append((f"encoders.{name}.validation", [encoder.validation or ""], speech))
+            if isinstance(encoder, SpinEncoder):
+                named.append((f"encoders.{name}.train", encoder.train, speech))
         for name, quantizer in self.quantizers.items():
             if quantizer.kind == "kmeans" and quantizer.fit is not None:
                 named.append((f"quantizers.{name}.fit", [quantizer.fit], speech))
         for name, slm in self.slms.items():
             named += [(f"slms.{name}.train", slm.train, speech), (f"slms.{name}.validation", [slm.validation], speech)]
-        for metric, layout in {"swuggy": "zerospeech2021", "sblimp": "zerospeech2021", "tsc": "twist"}.items():
-            wanted = getattr(self.evaluation, metric)
-            if wanted:
-                named.append((f"evaluation.{metric}.set", [wanted.set], (layout,)))
+        for metric, dataset in self.evaluation.zeroshot.items():
+            named.append((f"evaluation.{metric}.set", [dataset], ZEROSHOT_LAYOUTS[metric]))
         return named
 
     def _annotated_references(self) -> list[tuple[str, list[str]]]:
@@ -257,10 +312,31 @@ class Experiment(Settings):
 
     @property
     def language_systems(self) -> list[System]:
-        """The systems that get a language model."""
+        """The systems that are known to get a language model; one of the `candidates` is another."""
+        systems = self.all_systems
         if self.systems == "all":
-            return list(self.all_systems.values())
-        return [self.all_systems[name] for name in dict.fromkeys(self.systems)]
+            return list(systems.values())
+        return [systems[name] for name in dict.fromkeys(self.systems) if name in systems]
+
+    @property
+    def candidates(self) -> dict[str, list[System]]:
+        """Names of `systems` that leave the layer to be selected -> the systems they may come to mean, one a layer."""
+        names = self._by_best_layer if self.systems != "all" else {}
+        return {name: found for name, found in names.items() if name in self.systems and name not in self.all_systems}
+
+    @property
+    def _by_best_layer(self) -> dict[str, list[System]]:
+        """Every name with ``best`` for its layer, and its systems."""
+        names: dict[str, list[System]] = {}
+        for system in self.all_systems.values():
+            if system.quantizer:
+                names.setdefault(f"{system.encoder}-best-{system.quantizer}", []).append(system)
+        return names
+
+    @property
+    def has_language_models(self) -> bool:
+        """Whether any system gets a language model."""
+        return bool(self.language_systems or self.candidates)
 
 
 def _expect(key: str, found: Sequence[object], known: Any, what: str) -> None:
@@ -298,6 +374,8 @@ def read_experiment(path: Path) -> Experiment:
                 _check_layers_of_folder(where, encoder.layers, Path(encoder.source), "num_hidden_layers")
         if isinstance(encoder, SpidrEncoder | ConvertedEncoder) and encoder.path:
             _check_layers_of_folder(where, encoder.layers, Path(encoder.path), "num_layers")
+        if isinstance(encoder, SpinEncoder):
+            _check_spin(where, encoder, experiment, path)
         codebooks = [name for name in encoder.quantizers if experiment.quantizers[name].kind == "codebook"]
         if isinstance(encoder, ConvertedEncoder) and codebooks:
             config = Path(encoder.path) / "config.json"
@@ -315,6 +393,47 @@ def read_recipe[S: Settings](kind: type[S], experiment_file: Path, recipe: str) 
     """Read a training recipe that an experiment file names, relative to that file's folder."""
     path = experiment_file.parent / recipe
     return parse_settings(kind, read_yaml(path), str(path))
+
+
+def _may_be_fine_tuned(encoder: Encoder) -> bool:
+    """Whether Spin can take an encoder for its base, as far as its entry tells."""
+    if isinstance(encoder, HubEncoder):
+        released = find(encoder.source)
+        return released is None or released.model_type in HUB_TYPES
+    return encoder.family in ("spidr", "converted")
+
+
+def _check_spin(where: str, encoder: SpinEncoder, experiment: Experiment, experiment_file: Path) -> None:
+    """Check a fine-tuning against its recipe and, where they are known on this machine, the layers of its base."""
+    recipe = read_recipe(SpinRecipe, experiment_file, encoder.recipe)
+    num_layers = _num_layers(experiment.encoders[encoder.base], experiment_file)
+    if num_layers is None:
+        return
+    _check_layers(where, encoder.layers, num_layers)
+    if recipe.model.frozen_blocks >= num_layers:
+        raise InputError(
+            f"{where}.recipe: found model.frozen_blocks {recipe.model.frozen_blocks}, "
+            f"expected at most {num_layers - 1}: the encoder has {num_layers} layers"
+        )
+    for quantizer in encoder.quantizers:
+        if experiment.quantizers[quantizer].kind == "codebook" and encoder.layers != [num_layers]:
+            raise InputError(
+                f"{where}.layers: found {encoder.layers} with quantizer {quantizer}, "
+                f"expected [{num_layers}]: the layer that has the codebook"
+            )
+
+
+def _num_layers(encoder: Encoder, experiment_file: Path) -> int | None:
+    """Layers of an encoder that may be fine-tuned, where they are known on this machine."""
+    if isinstance(encoder, HubEncoder) and (released := find(encoder.source)):
+        return released.num_layers
+    if isinstance(encoder, SpidrEncoder) and encoder.recipe:
+        return read_recipe(Recipe, experiment_file, encoder.recipe).model.num_layers
+    if isinstance(encoder, HubEncoder):
+        config, key = Path(encoder.source) / "config.json", "num_hidden_layers"
+    else:
+        config, key = Path(getattr(encoder, "path", "")) / "config.json", "num_layers"
+    return read_json_object(config).get(key) if config.is_file() else None
 
 
 def _check_layers_of_folder(where: str, layers: list[int], folder: Path, key: str) -> None:

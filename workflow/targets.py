@@ -2,16 +2,29 @@
 
 from pathlib import Path
 
-from units.settings import SpidrEncoder
+from artifacts.files import read_json_object
+from corpora.settings import SALMON_TASKS
+from units.settings import SpidrEncoder, SpinEncoder
 from workflow.experiment import TRAINING_FIGURE, TRAINING_LOG, Experiment, System
 from workflow.passes import UnitPass, unit_passes
 
 MOST_ALIGNED = 6
 QUALITY_METRICS = (
     *("pnmi", "phone_purity", "cluster_purity", "codebook_perplexity", "active_units"),
-    *("bitrate", "entropy_bitrate", "units_per_second"),
+    *("bitrate", "entropy_bitrate", "units_per_second", "per_many_to_one", "per_one_to_one"),
+    *("boundary_precision", "boundary_recall", "boundary_f1", "boundary_r_value"),
 )
 """Scores that one pass over the units and the annotation gives."""
+
+ZEROSHOT_SCORES: dict[str, tuple[tuple[str, str | None], ...]] = {
+    "swuggy": (("swuggy_all", None), ("swuggy_in_vocab", None)),
+    "prosaudit": (("prosaudit", "protosyntax"), ("prosaudit", "lexical")),
+    "salmon": (
+        *(("salmon", task) for task in SALMON_TASKS),
+        *(("salmon_consistency", None), ("salmon_alignment", None)),
+    ),
+}
+"""Metric and condition of the scores of the zero-shot metrics that give more than one of their own name."""
 
 
 class Targets:
@@ -20,9 +33,7 @@ class Targets:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.root = f"results/{experiment.experiment}"
-        evaluation = experiment.evaluation
-        sets = {"swuggy": evaluation.swuggy, "sblimp": evaluation.sblimp, "tsc": evaluation.tsc}
-        self.zeroshot = {metric: wanted.set for metric, wanted in sets.items() if wanted}
+        self.zeroshot = experiment.evaluation.zeroshot
         self.evaluation_sets = list(dict.fromkeys(self.zeroshot.values()))
         self.trained_on = list(
             dict.fromkeys(c for slm in experiment.slms.values() for c in [*slm.train, slm.validation])
@@ -32,11 +43,12 @@ class Targets:
         """Corpora that come with annotations."""
         return [name for name, corpus in self.experiment.corpora.items() if getattr(corpus, "annotations", None)]
 
-    def _abx(self, subject: str, metric: str) -> list[str]:
+    def _abx(self, subject: str, metric: str, variants: list[str] | None = None) -> list[str]:
         abx = self.experiment.evaluation.abx
         if abx is None:
             return []
-        return [f"{self.root}/scores/{subject}/{metric}.{c}.{k}.json" for c in abx.corpora for k in abx.conditions]
+        conditions = [f"{speaker}{variant}" for variant in variants or abx.variants for speaker in abx.conditions]
+        return [f"{self.root}/scores/{subject}/{metric}.{c}.{k}.json" for c in abx.corpora for k in conditions]
 
     def layer_scores(self, encoder: str, layer: int) -> list[str]:
         """Scores of one layer's features."""
@@ -44,6 +56,30 @@ class Targets:
         subject = f"{encoder}/L{layer:02d}"
         scores = [f"{self.root}/scores/{subject}/map_words.{c}.strict.json" for c in (words.corpora if words else [])]
         return self._abx(subject, "abx_continuous") + scores
+
+    def selection(self, encoder: str) -> str:
+        """What says which layer of an encoder is the best."""
+        return f"{self.root}/layers/{encoder}.json"
+
+    def selected_by(self, encoder: str) -> list[str]:
+        """The scores that decide it: continuous ABX of triphones within context."""
+        found = self.experiment.encoders[encoder]
+        layers = () if found.family == "phones" else found.layers
+        return [path for layer in layers for path in self._abx(f"{encoder}/L{layer:02d}", "abx_continuous", [""])]
+
+    def selecting(self) -> list[str]:
+        """Encoders whose best layer the experiment asks for."""
+        return list(dict.fromkeys(found[0].encoder for found in self.experiment.candidates.values()))
+
+    def language_systems(self) -> list[System]:
+        """The systems that get a language model, as far as their layers are selected by now."""
+        systems = list(self.experiment.language_systems)
+        for candidates in self.experiment.candidates.values():
+            path = Path(self.selection(candidates[0].encoder))
+            if path.is_file():
+                layer = read_json_object(path)["layer"]
+                systems += [system for system in candidates if system.layer == layer and system not in systems]
+        return systems
 
     def unit_scores(self, system: System) -> list[str]:
         """Scores of a system's units; for a codebook, of its soft-max predictions too."""
@@ -65,17 +101,21 @@ class Targets:
         for name, slm in self.experiment.slms.items():
             for seed in slm.seeds:
                 subject = f"{self.root}/scores/{system.name}/{name}/seed{seed}"
-                for metric, dataset in self.zeroshot.items():
-                    variants = ["swuggy_all", "swuggy_in_vocab"] if metric == "swuggy" else [metric]
-                    scores += [f"{subject}/{variant}.{dataset}.json" for variant in variants]
+                scores += [f"{subject}/{name}" for metric in self.zeroshot for name in self.zeroshot_scores(metric)]
         return scores
+
+    def zeroshot_scores(self, metric: str) -> list[str]:
+        """File names of the scores that a zero-shot metric gives of one language model."""
+        scores = ZEROSHOT_SCORES.get(metric, ((metric, None),))
+        parts = ((name, self.zeroshot[metric], condition, "json") for name, condition in scores)
+        return [".".join(filter(None, of_score)) for of_score in parts]
 
     def system_scores(self, name: str) -> list[str]:
         """Every score that concerns one system: its features', its units', its language models'."""
         system = self.experiment.all_systems[name]
         scores = self.layer_scores(system.encoder, system.layer) if system.layer is not None else []
         scores += self.unit_scores(system)
-        if system in self.experiment.language_systems:
+        if system in self.language_systems():
             scores += self.language_scores(system)
         return scores
 
@@ -88,7 +128,7 @@ class Targets:
                     found += self.layer_scores(name, layer)
         for system in self.experiment.all_systems.values():
             found += self.unit_scores(system)
-        for system in self.experiment.language_systems:
+        for system in self.language_systems():
             found += self.language_scores(system)
         return found
 
@@ -112,7 +152,14 @@ class Targets:
                 for corpus in self.unit_corpora(system):
                     wanted.setdefault(corpus, []).append(system.name)
         folder = Path(self.root, "passes", encoder, "units")
-        return unit_passes(folder, wanted, self.trained_on, self.experiment.shards)
+        passes = unit_passes(folder, wanted, self.trained_on, self.experiment.shards)
+        for candidate in (system for found in self.experiment.candidates.values() for system in found):
+            if candidate.encoder == encoder:
+                # A pass of its own, so that the others are the same whichever candidate is selected.
+                corpora = dict.fromkeys(self.trained_on + self.evaluated(language=True))
+                further = {c: [candidate.name] for c in corpora if candidate.name not in wanted.get(c, [])}
+                passes += unit_passes(folder, further, self.trained_on, self.experiment.shards)
+        return passes
 
     def unit_corpora(self, system: System) -> list[str]:
         """Corpora that one system tokenizes."""
@@ -127,9 +174,11 @@ class Targets:
         for encoder in experiment.encoders.values():
             if isinstance(encoder, SpidrEncoder):
                 used += [*encoder.train, encoder.validation]
+            elif isinstance(encoder, SpinEncoder):
+                used += encoder.train
         quantizers = {name for encoder in experiment.encoders.values() for name in encoder.quantizers}
         used += [q.fit for name, q in experiment.quantizers.items() if name in quantizers and q.kind == "kmeans"]
-        used += self.trained_on + self.evaluation_sets if experiment.language_systems else []
+        used += self.trained_on + self.evaluation_sets if experiment.has_language_models else []
         wanted = (experiment.evaluation.abx, experiment.evaluation.quality, experiment.evaluation.map)
         used += [corpus for measured in wanted if measured for corpus in measured.corpora]
         return [corpus for corpus in experiment.corpora if corpus in used]
@@ -145,7 +194,7 @@ class Targets:
         """The summary of every training of a language model."""
         return [
             f"{self.root}/slm/{system.name}/{name}/seed{seed}/summary.json"
-            for system in self.experiment.language_systems
+            for system in self.language_systems()
             for name, slm in self.experiment.slms.items()
             for seed in slm.seeds
         ]

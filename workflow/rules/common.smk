@@ -8,8 +8,11 @@ from pathlib import Path
 sys.path.insert(0, workflow.basedir)
 
 from artifacts.errors import InputError
+from corpora.settings import SetAt
+from corpora.settings import SPEECH_LAYOUTS
 from spidr.settings import Recipe
 from slm.settings import SlmRecipe
+from units.spin.settings import SpinRecipe
 from workflow.experiment import read_experiment, read_recipe
 from workflow.interpreter import use_this_interpreter
 from workflow.passes import RECORD, layer_pass, layers_of
@@ -54,7 +57,12 @@ def encoder_of(wildcards):
 
 
 def recipe_of(wildcards):
-    return settings_json(read_recipe(Recipe, EXPERIMENT_FILE, encoder_of(wildcards).recipe))
+    return settings_json(read_recipe_of(encoder_of(wildcards)))
+
+
+def read_recipe_of(encoder):
+    """The recipe that an encoder is trained by."""
+    return read_recipe(SpinRecipe if encoder.family == "spin" else Recipe, EXPERIMENT_FILE, encoder.recipe)
 
 
 def manifest(corpus):
@@ -84,8 +92,8 @@ def num_units(system):
     quantizer = EXPERIMENT.quantizers[system.quantizer]
     if quantizer.kind == "kmeans":
         return quantizer.num_units
-    recipe = getattr(EXPERIMENT.encoders[system.encoder], "recipe", None)
-    return read_recipe(Recipe, EXPERIMENT_FILE, recipe).model.codebook_size if recipe else None
+    encoder = EXPERIMENT.encoders[system.encoder]
+    return read_recipe_of(encoder).model.codebook_size if getattr(encoder, "recipe", None) else None
 
 
 def subject_of_system(wildcards):
@@ -126,17 +134,19 @@ def lane_name(system):
 
 def encoder_config(wildcards):
     """The encoder's own file: in its folder under results/, or where the experiment says it was made."""
-    name = wildcards.encoder if hasattr(wildcards, "encoder") else EXPERIMENT.all_systems[wildcards.system].encoder
-    made_elsewhere = getattr(EXPERIMENT.encoders[name], "path", None)
-    return f"{made_elsewhere or f'{ROOT}/encoders/{name}'}/config.json"
+    return encoder_files(wildcards)[0]
 
 
 def encoder_files(wildcards):
     """What an encoder is loaded from: its configuration, and its weights where it has them."""
-    config = encoder_config(wildcards)
-    name = wildcards.encoder if hasattr(wildcards, "encoder") else EXPERIMENT.all_systems[wildcards.system].encoder
-    has_weights = EXPERIMENT.encoders[name].family in ("spidr", "dinosr")
-    return [config, config.replace("config.json", "model.safetensors")] if has_weights else [config]
+    is_named = hasattr(wildcards, "encoder")
+    return files_of_encoder(wildcards.encoder if is_named else EXPERIMENT.all_systems[wildcards.system].encoder)
+
+
+def files_of_encoder(name):
+    folder, family = TARGETS.encoder_folders()[name], EXPERIMENT.encoders[name].family
+    weights = {"spidr": "model.safetensors", "dinosr": "model.safetensors", "spin": "spin.safetensors"}
+    return [f"{folder}/{file}" for file in ("config.json", weights.get(family)) if file]
 
 
 def record_of(encoder, kind, corpus, layers, layer):
@@ -192,7 +202,39 @@ def slm_of(wildcards):
 
 
 def abx_scores(folder, metric):
-    return [f"{folder}/{metric}.{{corpus}}.{condition}.json" for condition in (ABX.conditions if ABX else ["within"])]
+    """The scores of one job; its wildcard `variant` is what Abx.variants says, and mostly empty."""
+    conditions = ABX.conditions if ABX else ["within"]
+    return [f"{folder}/{metric}.{{corpus}}.{condition}{{variant}}.json" for condition in conditions]
+
+
+def abx_segments(wildcards):
+    return "phoneme" if wildcards.variant.endswith("_phoneme") else "triphone"
+
+
+def abx_context(wildcards):
+    return "any" if wildcards.variant.startswith("_any") else "within"
+
+
+def abx_item(wildcards):
+    return f"{ROOT}/corpora/{wildcards.corpus}/{abx_segments(wildcards)}.item"
+
+
+def after_selection(of):
+    """An input function: what `of` gives once the layers called best are selected."""
+
+    def files(wildcards):
+        for encoder in TARGETS.selecting():
+            checkpoints.select_layer.get(encoder=encoder)
+        return of()
+
+    return files
+
+
+def compared(system):
+    """Every score of a system, its language models' too should its layer be the best."""
+    candidates = [candidate.name for found in EXPERIMENT.candidates.values() for candidate in found]
+    wait = after_selection(lambda: TARGETS.system_scores(system))
+    return wait(None) if system in candidates else TARGETS.system_scores(system)
 
 
 def predictions_of(wildcards):
@@ -202,9 +244,10 @@ def predictions_of(wildcards):
 
 SYNTHETIC = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "synthetic")
 ANNOTATED = TARGETS.annotated()
-FOLDERS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "folder")
-SETS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout in ("zerospeech2021", "twist"))
-PRETRAINED = those(EXPERIMENT.encoders, lambda encoder: getattr(encoder, "recipe", None) is not None)
+FOLDERS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout in SPEECH_LAYOUTS)
+SETS = those(EXPERIMENT.corpora, lambda corpus: isinstance(corpus, SetAt))
+PRETRAINED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("spidr", "dinosr") and encoder.recipe)
+FINE_TUNED = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "spin")
 DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hub", "custom", "mfcc"))
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
 MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]

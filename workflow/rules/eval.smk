@@ -4,15 +4,16 @@
 rule abx_features:
     input:
         features=f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}",
-        item=f"{ROOT}/corpora/{{corpus}}/triphone.item",
+        item=abx_item,
     output:
         abx_scores(f"{ROOT}/scores/{{encoder}}/L{{layer}}", "abx_continuous"),
     log:
-        f"{LOGS}/abx_features/{{encoder}}/L{{layer}}/{{corpus}}.log",
+        f"{LOGS}/abx_features/{{encoder}}/L{{layer}}/{{corpus}}{{variant}}.log",
     benchmark:
-        f"{BENCHMARKS}/abx_features/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/abx_features/{{encoder}}/L{{layer}}/{{corpus}}{{variant}}.tsv"
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
+        variant="(_any)?(_phoneme)?",
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -22,26 +23,30 @@ rule abx_features:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
         conditions=CONDITIONS,
+        context=abx_context,
+        segments=abx_segments,
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.abx --device {params.device} --features {input.features} --item {input.item}"
-        " --metric abx_continuous --distance angular --speaker {params.conditions} --dataset {wildcards.corpus}"
+        " --metric abx_continuous --distance angular --speaker {params.conditions} --context {params.context}"
+        " --segments {params.segments} --dataset {wildcards.corpus}"
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
 
 rule abx_predictions:
     input:
         features=predictions_of,
-        item=f"{ROOT}/corpora/{{corpus}}/triphone.item",
+        item=abx_item,
     output:
         abx_scores(f"{ROOT}/scores/{{system}}", "abx_codebook"),
     log:
-        f"{LOGS}/abx_predictions/{{system}}/{{corpus}}.log",
+        f"{LOGS}/abx_predictions/{{system}}/{{corpus}}{{variant}}.log",
     benchmark:
-        f"{BENCHMARKS}/abx_predictions/{{system}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/abx_predictions/{{system}}/{{corpus}}{{variant}}.tsv"
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
+        variant="(_any)?(_phoneme)?",
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -51,27 +56,31 @@ rule abx_predictions:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
         conditions=CONDITIONS,
+        context=abx_context,
+        segments=abx_segments,
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.abx --device {params.device} --features {input.features} --item {input.item}"
-        " --metric abx_codebook --distance kl_symmetric --speaker {params.conditions} --dataset {wildcards.corpus}"
+        " --metric abx_codebook --distance kl_symmetric --speaker {params.conditions} --context {params.context}"
+        " --segments {params.segments} --dataset {wildcards.corpus}"
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
 
 rule abx_units:
     input:
         units=f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
-        item=f"{ROOT}/corpora/{{corpus}}/triphone.item",
+        item=abx_item,
         vocabulary=vocabulary,
     output:
         abx_scores(f"{ROOT}/scores/{{system}}", "abx_units"),
     log:
-        f"{LOGS}/abx_units/{{system}}/{{corpus}}.log",
+        f"{LOGS}/abx_units/{{system}}/{{corpus}}{{variant}}.log",
     benchmark:
-        f"{BENCHMARKS}/abx_units/{{system}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/abx_units/{{system}}/{{corpus}}{{variant}}.tsv"
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
+        variant="(_any)?(_phoneme)?",
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -81,11 +90,14 @@ rule abx_units:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
         conditions=CONDITIONS,
+        context=abx_context,
+        segments=abx_segments,
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.abx --device {params.device} --units {input.units} --vocabulary {input.vocabulary} --item {input.item}"
-        " --metric abx_units --distance identical --speaker {params.conditions} --dataset {wildcards.corpus}"
+        " --metric abx_units --distance identical --speaker {params.conditions} --context {params.context}"
+        " --segments {params.segments} --dataset {wildcards.corpus}"
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
 
@@ -143,85 +155,62 @@ rule map_words:
         " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
 
 
-rule swuggy:
+# One rule a zero-shot metric that is wanted, named like it.
+for METRIC in TARGETS.zeroshot:
+
+    rule:
+        name:
+            METRIC
+        input:
+            likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{TARGETS.zeroshot[METRIC]}.csv",
+            items_table=f"{ROOT}/corpora/{TARGETS.zeroshot[METRIC]}/items.csv",
+            training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
+        output:
+            [f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/{name}" for name in TARGETS.zeroshot_scores(METRIC)],
+        log:
+            f"{LOGS}/{METRIC}/{{system}}/{{slm}}/seed{{seed}}.log",
+        benchmark:
+            f"{BENCHMARKS}/{METRIC}/{{system}}/{{slm}}/seed{{seed}}.tsv"
+        localrule: True
+        conda:
+            "../../envs/environment.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            metric=METRIC,
+            dataset=TARGETS.zeroshot[METRIC],
+            subject=subject_of_system,
+            folder=lambda wildcards, output: Path(output[0]).parent,
+            seed=EXPERIMENT.seed,
+        shell:
+            "python -m eval.{params.metric} --seed {params.seed} --likelihoods {input.likelihoods}"
+            " --items {input.items_table} --training {input.training} --dataset {params.dataset}"
+            " --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
+
+
+# Which layer a system named best is of. What is made of it is known only then.
+checkpoint select_layer:
     input:
-        likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
-        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
-        training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
+        lambda wildcards: TARGETS.selected_by(wildcards.encoder),
     output:
-        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/swuggy_all.{{corpus}}.json",
-        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/swuggy_in_vocab.{{corpus}}.json",
+        f"{ROOT}/layers/{{encoder}}.json",
     log:
-        f"{LOGS}/swuggy/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.log",
+        f"{LOGS}/select_layer/{{encoder}}.log",
     benchmark:
-        f"{BENCHMARKS}/swuggy/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/select_layer/{{encoder}}.tsv"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        subject=subject_of_system,
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        seed=EXPERIMENT.seed,
+        mem_mb=500,
+        runtime=10,
     shell:
-        "python -m eval.swuggy --seed {params.seed} --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
-        " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
-
-
-rule sblimp:
-    input:
-        likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
-        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
-        training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
-    output:
-        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/sblimp.{{corpus}}.json",
-    log:
-        f"{LOGS}/sblimp/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.log",
-    benchmark:
-        f"{BENCHMARKS}/sblimp/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        subject=subject_of_system,
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        seed=EXPERIMENT.seed,
-    shell:
-        "python -m eval.sblimp --seed {params.seed} --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
-        " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
-
-
-rule tsc:
-    input:
-        likelihoods=f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.csv",
-        items_table=f"{ROOT}/corpora/{{corpus}}/items.csv",
-        training=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
-    output:
-        f"{ROOT}/scores/{{system}}/{{slm}}/seed{{seed}}/tsc.{{corpus}}.json",
-    log:
-        f"{LOGS}/tsc/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.log",
-    benchmark:
-        f"{BENCHMARKS}/tsc/{{system}}/{{slm}}/seed{{seed}}/{{corpus}}.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    params:
-        subject=subject_of_system,
-        folder=lambda wildcards, output: Path(output[0]).parent,
-        seed=EXPERIMENT.seed,
-    shell:
-        "python -m eval.tsc --seed {params.seed} --likelihoods {input.likelihoods} --items {input.items_table} --training {input.training}"
-        " --dataset {wildcards.corpus} --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
+        "python -m eval.best_layer --scores {input} --output {output} > {log} 2>&1"
 
 
 rule collect:
     input:
-        TARGETS.scores(),
+        after_selection(TARGETS.scores),
     output:
         f"{ROOT}/scores.csv",
     log:
@@ -328,13 +317,13 @@ rule draw_alignment:
 rule report:
     input:
         scores=f"{ROOT}/scores.csv",
-        items_tables=TARGETS.scores(),
+        items_tables=after_selection(TARGETS.scores),
         tables=TARGETS.tables(),
         figures=TARGETS.figures(),
         alignment=TARGETS.alignment(),
         manifests=[manifest(corpus) for corpus in TARGETS.used_corpora()],
         encoders=[f"{folder}/config.json" for folder in TARGETS.encoder_folders().values()],
-        trainings=TARGETS.trainings(),
+        trainings=after_selection(TARGETS.trainings),
         health=TARGETS.health(),
     output:
         f"{ROOT}/report.html",
@@ -364,8 +353,8 @@ rule report:
 
 rule compare:
     input:
-        a=lambda wildcards: TARGETS.system_scores(wildcards.a),
-        b=lambda wildcards: TARGETS.system_scores(wildcards.b),
+        a=lambda wildcards: compared(wildcards.a),
+        b=lambda wildcards: compared(wildcards.b),
     output:
         f"{ROOT}/compare/{{a}}--vs--{{b}}.md",
     log:

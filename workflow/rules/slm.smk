@@ -25,6 +25,8 @@ rule train_slm:
     input:
         train=lambda wildcards: [f"{ROOT}/tokens/{wildcards.system}/{corpus}" for corpus in slm_of(wildcards).train],
         validation=lambda wildcards: f"{ROOT}/tokens/{wildcards.system}/{slm_of(wildcards).validation}",
+        speakers=lambda wildcards: [f"{ROOT}/corpora/{corpus}/speakers.csv" for corpus in slm_of(wildcards).train],
+        other_speakers=lambda wildcards: f"{ROOT}/corpora/{slm_of(wildcards).validation}/speakers.csv",
     output:
         model=directory(f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/model"),
         summary=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
@@ -46,6 +48,7 @@ rule train_slm:
         folder=lambda wildcards, output: Path(output.summary).parent,
     shell:
         "python -m slm.train --settings {params.settings:q} --tokens {input.train} --validation-tokens {input.validation}"
+        " --speakers {input.speakers} --validation-speakers {input.other_speakers}"
         " --slm {wildcards.slm} --seed {params.seed} --device {params.device} --output {params.folder} > {log} 2>&1"
 
 
