@@ -29,7 +29,7 @@ from units.conversion import convert, to_transformers
 from units.encoders import load, main, with_codebook
 from units.layouts import LAYOUTS
 from units.registry import REGISTRY, Released
-from workflow.experiment import read_experiment
+from workflow.reading import read_experiment
 
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 SPIN_WIDTH = 6

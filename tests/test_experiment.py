@@ -10,7 +10,8 @@ from conftest import TINY, snakemake
 from artifacts.errors import InputError
 from artifacts.settings import parse_settings
 from workflow.document import PAGE, SCHEMA, page_text, schema_text
-from workflow.experiment import Experiment, read_experiment
+from workflow.experiment import Experiment
+from workflow.reading import read_experiment
 from workflow.targets import Targets
 
 

@@ -20,7 +20,7 @@ from units.encoders import Encoder, describe, load
 from units.layouts import LAYOUTS
 from units.registry import HUB_TYPES, REGISTRY, SPIDR_TYPES, table_text
 from units.settings import HubEncoder
-from workflow.experiment import read_experiment
+from workflow.reading import read_experiment
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 7}
 SMALL = SIZES | {"conv_dim": (8,) * 7, "num_conv_pos_embedding_groups": 2}

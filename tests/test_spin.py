@@ -22,7 +22,7 @@ from units.spin.batches import Batches
 from units.spin.objective import sinkhorn, swapped_prediction
 from units.spin.perturbation import change_voice, draw_equaliser, peak, perturb, praat, shelf
 from units.spin.settings import ModelSettings, OptimizerSettings, PerturbationSettings, SpinRecipe, learning_rate
-from workflow.experiment import read_experiment
+from workflow.reading import read_experiment
 
 
 def cosines(frames: int, codes: int, seed: int = 0) -> np.ndarray:

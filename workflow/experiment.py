@@ -1,29 +1,24 @@
 """The experiment: what exists and what is wanted, as one typed model.
 
 An experiment file is YAML in the shape of `Experiment`. Keys, types, names and layer numbers are
-checked here, when the workflow is read; paths are left to the rules that read them, so that plans
-and tables need no corpus.
+checked when the workflow is read (`workflow.reading`); paths are left to the rules that read them, so
+that plans and tables need no corpus.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from artifacts.device import DeviceName, Precision
-from artifacts.errors import InputError
-from artifacts.files import read_json, read_json_object
-from artifacts.settings import Settings, parse_settings, read_yaml
+from artifacts.settings import Settings
 from corpora.settings import SPEECH_LAYOUTS, Corpus
-from slm.settings import Slm, SlmRecipe
-from spidr.settings import Recipe
+from slm.settings import Slm
 from units.registry import find
 from units.settings import ConvertedEncoder, Encoder, HubEncoder, Quantizer, SpidrEncoder, SpinEncoder
-from units.spin.settings import HUB_TYPES, SpinRecipe
-
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$")]
-"""Letters, digits, ``_`` and single ``-``: names are folders, and ``--`` parts the two of a comparison."""
+from units.spin.settings import HUB_TYPES
+from workflow.evaluation import ZEROSHOT_LAYOUTS, Abx, Evaluation, Measured, Name, Zeroshot
 
 TABLES = (1, 2)
 TRAINING_FIGURE = 2
@@ -31,86 +26,6 @@ TRAINING_FIGURE = 2
 FIGURES = (TRAINING_FIGURE, 7, 11, 12, 13, 14)
 TRAINING_LOG = "training/log.jsonl"
 """Where an encoder's folder has the log of its training."""
-
-
-ZEROSHOT_LAYOUTS = {
-    "swuggy": ("zerospeech2021",),
-    "sblimp": ("zerospeech2021",),
-    "tsc": ("twist", "slamkit"),
-    "ssc": ("twist", "slamkit"),
-    "prosaudit": ("prosaudit",),
-    "salmon": ("salmon",),
-    "pairs": ("pairs", "slamkit"),
-}
-"""Layouts of the evaluation sets that each zero-shot metric can do with."""
-
-
-class Abx(Settings):
-    """ABX discriminability of phones, on features, codebook predictions and units; each condition with each other."""
-
-    corpora: list[Name] = Field(min_length=1)
-    """Annotated corpora it is measured on."""
-    conditions: list[Literal["within", "across"]] = Field(["within", "across"], min_length=1)
-    """Speaker conditions: A, B and X from one speaker, or X from another."""
-    contexts: list[Literal["within", "any"]] = Field(["within"], min_length=1)
-    """Context conditions: A, B and X between the same neighbouring phones, or between any."""
-    segments: list[Literal["triphone", "phoneme"]] = Field(["triphone"], min_length=1)
-    """What A, B and X are: a phone with its neighbours, or a phone alone. The paper's are triphones within context."""
-
-    @property
-    def variants(self) -> list[str]:
-        """What comes after the speaker condition in the names of scores: nothing for the paper's, else ``_any``,
-        ``_phoneme`` or both.
-        """
-        return [
-            f"{'_any' if context == 'any' else ''}{'_phoneme' if segments == 'phoneme' else ''}"
-            for segments in self.segments
-            for context in self.contexts
-        ]
-
-
-class Measured(Settings):
-    """A metric measured on annotated corpora."""
-
-    corpora: list[Name] = Field(min_length=1)
-    """Annotated corpora it is measured on."""
-
-
-class Zeroshot(Settings):
-    """A zero-shot metric of the language models."""
-
-    set: Name
-    """The evaluation set, one of the corpora."""
-
-
-class Evaluation(Settings):
-    """Which metrics are wanted, on which corpora. A metric that is not named is not computed."""
-
-    abx: Abx | None = None
-    """Continuous, codebook and unit ABX."""
-    quality: Measured | None = None
-    """PNMI, purities, perplexity, bitrate of the units."""
-    map: Measured | None = None
-    """MAP@R over words of the features."""
-    swuggy: Zeroshot | None = None
-    """Words against nonwords."""
-    sblimp: Zeroshot | None = None
-    """Grammatical against ungrammatical sentences."""
-    tsc: Zeroshot | None = None
-    """Stories with a fitting against an unfitting ending."""
-    ssc: Zeroshot | None = None
-    """Stories with a fitting against a contradicting ending."""
-    prosaudit: Zeroshot | None = None
-    """Speech with pauses where they belong against pauses elsewhere, between phrases or between words."""
-    salmon: Zeroshot | None = None
-    """Speech that keeps, or fits, its speaker, room, background or sentiment against speech that does not."""
-    pairs: Zeroshot | None = None
-    """Pairs of one's own, by the columns that group them."""
-
-    @property
-    def zeroshot(self) -> dict[str, str]:
-        """The evaluation set of each zero-shot metric that is wanted."""
-        return {metric: wanted.set for metric, wanted in self if isinstance(wanted, Zeroshot)}
 
 
 class System(Settings):
@@ -345,110 +260,9 @@ def _expect(key: str, found: Sequence[object], known: Any, what: str) -> None:
             raise ValueError(f"{key}: found {name!r}, expected one of {what}: {', '.join(map(str, known)) or 'none'}")
 
 
-def read_experiment(path: Path) -> Experiment:
-    """Read and check an experiment file, its recipes and its layer numbers.
-
-    Recipes are looked for beside the experiment file.
-
-    Raises:
-        InputError: One line naming file and key, what was found and what was expected.
-    """
-    experiment = parse_settings(Experiment, read_yaml(path), str(path))
-    for name, encoder in experiment.encoders.items():
-        where = f"{path}: encoders.{name}"
-        if isinstance(encoder, SpidrEncoder) and encoder.recipe:
-            recipe = read_recipe(Recipe, path, encoder.recipe)
-            first_codebook = recipe.model.num_layers - recipe.model.num_codebooks + 1
-            _check_layers(where, encoder.layers, recipe.model.num_layers)
-            for quantizer in encoder.quantizers:
-                low = [layer for layer in encoder.layers if layer < first_codebook]
-                if experiment.quantizers[quantizer].kind == "codebook" and low:
-                    raise InputError(
-                        f"{where}.layers: found {low[0]} with quantizer {quantizer}, "
-                        f"expected {first_codebook} to {recipe.model.num_layers}: the layers that have a codebook"
-                    )
-        if isinstance(encoder, HubEncoder):
-            if released := find(encoder.source):
-                _check_layers(where, encoder.layers, released.num_layers)
-            else:
-                _check_layers_of_folder(where, encoder.layers, Path(encoder.source), "num_hidden_layers")
-        if isinstance(encoder, SpidrEncoder | ConvertedEncoder) and encoder.path:
-            _check_layers_of_folder(where, encoder.layers, Path(encoder.path), "num_layers")
-        if isinstance(encoder, SpinEncoder):
-            _check_spin(where, encoder, experiment, path)
-        codebooks = [name for name in encoder.quantizers if experiment.quantizers[name].kind == "codebook"]
-        if isinstance(encoder, ConvertedEncoder) and codebooks:
-            config = Path(encoder.path) / "config.json"
-            if config.is_file() and "codebook_size" not in read_json_object(config):
-                raise InputError(
-                    f"{where}.quantizers: found {codebooks[0]} of kind codebook, expected kmeans: "
-                    f"{encoder.path} has no codebook"
-                )
-    for slm in experiment.slms.values():
-        read_recipe(SlmRecipe, path, slm.recipe)
-    return experiment
-
-
-def read_recipe[S: Settings](kind: type[S], experiment_file: Path, recipe: str) -> S:
-    """Read a training recipe that an experiment file names, relative to that file's folder."""
-    path = experiment_file.parent / recipe
-    return parse_settings(kind, read_yaml(path), str(path))
-
-
 def _may_be_fine_tuned(encoder: Encoder) -> bool:
     """Whether Spin can take an encoder for its base, as far as its entry tells."""
     if isinstance(encoder, HubEncoder):
         released = find(encoder.source)
         return released is None or released.model_type in HUB_TYPES
     return encoder.family in ("spidr", "converted")
-
-
-def _check_spin(where: str, encoder: SpinEncoder, experiment: Experiment, experiment_file: Path) -> None:
-    """Check a fine-tuning against its recipe and, where they are known on this machine, the layers of its base."""
-    recipe = read_recipe(SpinRecipe, experiment_file, encoder.recipe)
-    num_layers = _num_layers(experiment.encoders[encoder.base], experiment_file)
-    if num_layers is None:
-        return
-    _check_layers(where, encoder.layers, num_layers)
-    if recipe.model.frozen_blocks >= num_layers:
-        raise InputError(
-            f"{where}.recipe: found model.frozen_blocks {recipe.model.frozen_blocks}, "
-            f"expected at most {num_layers - 1}: the encoder has {num_layers} layers"
-        )
-    for quantizer in encoder.quantizers:
-        if experiment.quantizers[quantizer].kind == "codebook" and encoder.layers != [num_layers]:
-            raise InputError(
-                f"{where}.layers: found {encoder.layers} with quantizer {quantizer}, "
-                f"expected [{num_layers}]: the layer that has the codebook"
-            )
-
-
-def _num_layers(encoder: Encoder, experiment_file: Path) -> int | None:
-    """Layers of an encoder that may be fine-tuned, where they are known on this machine."""
-    if isinstance(encoder, HubEncoder) and (released := find(encoder.source)):
-        return released.num_layers
-    if isinstance(encoder, SpidrEncoder) and encoder.recipe:
-        return read_recipe(Recipe, experiment_file, encoder.recipe).model.num_layers
-    if isinstance(encoder, HubEncoder):
-        config, key = Path(encoder.source) / "config.json", "num_hidden_layers"
-    else:
-        config, key = Path(getattr(encoder, "path", "")) / "config.json", "num_layers"
-    return read_json_object(config).get(key) if config.is_file() else None
-
-
-def _check_layers_of_folder(where: str, layers: list[int], folder: Path, key: str) -> None:
-    """Check layers against an encoder's own configuration, where it lies on this machine."""
-    path = folder / "config.json"
-    if path.is_file():
-        config = read_json(path)
-        if not isinstance(config, dict) or not isinstance(config.get(key), int):
-            raise InputError(f"{path}: found no {key}, expected the configuration of an encoder")
-        _check_layers(where, layers, config[key])
-
-
-def _check_layers(where: str, layers: list[int], num_layers: int) -> None:
-    for layer in layers:
-        if layer > num_layers:
-            raise InputError(
-                f"{where}.layers: found {layer}, expected 0 to {num_layers}: the encoder has {num_layers} layers"
-            )

@@ -13,9 +13,9 @@ from corpora.settings import SPEECH_LAYOUTS
 from spidr.settings import Recipe
 from slm.settings import SlmRecipe
 from units.spin.settings import SpinRecipe
-from workflow.experiment import read_experiment, read_recipe
 from workflow.interpreter import use_this_interpreter
 from workflow.passes import RECORD, layer_pass, layers_of
+from workflow.reading import read_experiment, read_recipe
 from workflow.targets import QUALITY_METRICS, Targets
 
 DEFAULT_EXPERIMENT = Path(workflow.basedir) / "config" / "demo.yaml"
