@@ -44,8 +44,9 @@ SMALL = Size(speakers=4, utterances=40, tokens=600, types=60, dim=32, triphones=
 def make_corpus(folder: Path, size: Size) -> int:
     """Features, word list, item file, intervals, manifest and units of one corpus; returns the number of frames.
 
-    Words are drawn with probabilities as 1 / (rank + 1), and each occurs twice at least; phones, as 1 / (rank + 3). A frame is its phone's vector,
-    half of its speaker's, and noise. A unit is a number that its phone has four of, and one time in three any other.
+    Words are drawn with probabilities as 1 / (rank + 1), and each occurs twice at least; phones, as 1 / (rank + 3). A
+    frame is its phone's vector, half of its speaker's, and noise. A unit is a number that its phone has four of, and
+    one time in three any other.
     """
     rng = np.random.default_rng(0)
     phone_shares = 1 / np.arange(4, NUM_PHONES + 4)

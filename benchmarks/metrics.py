@@ -4,7 +4,7 @@
 evaluation sets as large as those of sLM21. Each metric of ours is its command, from files to scores, in a process of
 its own; the naive ways are plain loops over a part, and their time is what the whole would take. Ways to rank words
 for MAP are compared apart, all on the same vectors. speech-map takes part where it can be imported; it holds all
-similarities, 14 GiB.
+similarities, 10 GiB.
 """
 
 import argparse
