@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -66,11 +66,12 @@ def measure(command: Sequence[str], threads: int) -> Measured:
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=sys.stderr)
-    ended, peak = threading.Event(), [0]
+    ended, peak = threading.Event(), {"VmHWM": 0, "RssAnon": 0}
 
     def watch() -> None:
         while not ended.wait(SAMPLED_EVERY_S):
-            peak[0] = max(peak[0], _own_bytes(process.pid))
+            for key, found in _memory(process.pid, peak).items():
+                peak[key] = max(peak[key], found)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -81,16 +82,20 @@ def measure(command: Sequence[str], threads: int) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if status != 0:
         raise SystemExit(f"{' '.join(command)}: failed")
-    return Measured(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, peak[0])
+    return Measured(wall_s, usage.ru_utime + usage.ru_stime, peak["VmHWM"], peak["RssAnon"])
 
 
-def _own_bytes(pid: int) -> int:
-    """Anonymous memory of a process, in bytes; 0 once it has ended."""
+def _memory(pid: int, keys: Collection[str]) -> dict[str, int]:
+    """Of a process, in bytes: VmHWM, the most it ever held, RssAnon, what it holds beside files; nothing once it ended.
+
+    The system's own account of an ended process (ru_maxrss) begins with what the process that started it held.
+    """
     try:
         lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+        return {}
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {key: int(fields[key].split()[0]) * 1024 for key in keys if key in fields}
 
 
 class Sides:
