@@ -16,7 +16,7 @@ import torch
 from artifacts.device import Precision, choose_device, computing_in
 from benchmarks.pretraining import SMALL
 from benchmarks.units import LAYERS, make_speech, make_systems
-from corpora.audio import read_waveform
+from corpora.audio import SAMPLE_RATE_HZ, read_waveform
 from spidr.encoder import write_encoder
 from spidr.learner import build_learner
 from spidr.settings import ModelSettings
@@ -84,7 +84,7 @@ def main() -> None:
             extract_codebook(encoder_folder, layer, work / "codebook" / f"L{layer:02d}")
         folders = [system.quantizer for system in systems] + [work / "codebook" / f"L{layer:02d}" for layer in heads]
         quantizers = [load_quantizer(folder) for folder in folders]
-        num_samples = UTTERANCE_S * 16_000
+        num_samples = UTTERANCE_S * SAMPLE_RATE_HZ
         long_enough = [u for u in utterances if u.num_samples >= num_samples][: int(given.seconds // UTTERANCE_S)]
         waveforms = np.stack([read_waveform(utterance)[:num_samples] for utterance in long_enough])
         encoder = load_for(encoder_folder, quantizers, given.device)

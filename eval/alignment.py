@@ -12,7 +12,7 @@ nearest to 3 seconds. Beside the figure, ``alignment.json`` says which it is and
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,12 +96,8 @@ def spectrogram(waveform: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float
 
 
 def unit_boxes(sequence: UnitSequence, frame_rate_hz: float) -> list[Box]:
-    """One box a unit: frame i lasts from i / rate to (i + 1) / rate."""
-    edges_s = [frame / frame_rate_hz for frame in accumulate(sequence.durations, initial=0)]
-    return [
-        Box(onset_s, offset_s, str(unit))
-        for (onset_s, offset_s), unit in zip(pairwise(edges_s), sequence.units, strict=True)
-    ]
+    """One box a unit."""
+    return [Box(onset_s, offset_s, str(unit)) for onset_s, offset_s, unit in sequence.timed(frame_rate_hz)]
 
 
 def interval_boxes(intervals: Iterable[Interval]) -> list[Box]:

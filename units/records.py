@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +41,11 @@ class UnitSequence(UntimedUnits):
     def frames(self) -> np.ndarray:
         """One unit a frame, int64 (frames,)."""
         return np.repeat(np.array(self.units, dtype=np.int64), self.durations)
+
+    def timed(self, frame_rate_hz: float) -> list[tuple[float, float, int]]:
+        """Onset, offset (seconds) and unit of each run: frame i lasts from i / rate to (i + 1) / rate."""
+        edges_s = [frame / frame_rate_hz for frame in accumulate(self.durations, initial=0)]
+        return [(*edges, unit) for edges, unit in zip(pairwise(edges_s), self.units, strict=True)]
 
     @property
     def num_frames(self) -> int:

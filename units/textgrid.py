@@ -10,7 +10,6 @@ Frame i of a unit stands from i / rate to (i + 1) / rate, the rate being the voc
 
 import argparse
 from collections.abc import Collection, Sequence
-from itertools import accumulate, pairwise
 from pathlib import Path
 
 from artifacts.errors import InputError, run
@@ -27,11 +26,7 @@ from units.records import UnitSequence, read_units, read_vocabulary
 
 def unit_spans(sequence: UnitSequence, frame_rate_hz: float) -> list[Span]:
     """One span a unit, named by its number."""
-    edges_s = [frame / frame_rate_hz for frame in accumulate(sequence.durations, initial=0)]
-    return [
-        Span(onset_s, offset_s, str(unit))
-        for (onset_s, offset_s), unit in zip(pairwise(edges_s), sequence.units, strict=True)
-    ]
+    return [Span(onset_s, offset_s, str(unit)) for onset_s, offset_s, unit in sequence.timed(frame_rate_hz)]
 
 
 def read_unit_tier(units: Path, vocabulary: Path, fileids: Collection[str]) -> dict[str, list[Span]]:
