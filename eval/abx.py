@@ -34,6 +34,7 @@ Speaker = Literal["within", "across"]
 Context = Literal["within", "any"]
 Segments = Literal["triphone", "phoneme"]
 DistanceName = Literal["angular", "kl_symmetric", "identical"]
+Resampled = Literal["speakers", "pairs"]
 Metric = Literal["abx_continuous", "abx_codebook", "abx_units"]
 
 # ZeroSpeech 2021
@@ -60,11 +61,20 @@ def condition_name(speaker: Speaker, context: Context, segments: Segments) -> st
 
 
 def build_dataset(
-    item: Path, segments: Sequence[Segment], source: FrameSource, distance: DistanceName, device: "torch.device"
+    item: Path,
+    segments: Sequence[Segment],
+    source: FrameSource,
+    distance: DistanceName,
+    device: "torch.device",
+    folder: Path,
 ) -> "Dataset":
-    """The segments and their frames as a fastabx dataset; angular scoring normalises it, so it serves one distance.
+    """The segments and their frames as a fastabx dataset; it serves one distance.
 
+    For the angular one frames are normalised on their way to disk: fastabx would do it with all at once, in memory.
     Labels are handed over as numbers, because the subsampling of fastabx 0.9 takes ``a-b, c`` for ``a, b-c``.
+
+    Args:
+        folder: Where the frames lie while the dataset lives, in a file without a name.
 
     Raises:
         InputError: A segment has no frames, or frames do not suit the distance.
@@ -73,11 +83,16 @@ def build_dataset(
     import torch
     from fastabx import Dataset, InMemoryAccessor
 
-    def check(fileid: str, frames: Frames) -> None:
+    def prepare(fileid: str, frames: Frames) -> Frames:
         _require_suitable(source.path, fileid, frames, distance)
+        if distance != "angular":
+            return frames
+        alone = InMemoryAccessor({0: (0, len(frames))}, torch.from_numpy(frames), torch.device("cpu"))
+        alone.normalize_()
+        return alone[0].numpy()
 
     spans = frame_spans(item, segments, source.num_frames, source.frame_rate_hz)
-    data, places = gather(source, segments, spans, check)
+    data, places = gather(source, segments, spans, prepare, folder)
     columns = {
         "#phone": [segment.label for segment in segments],
         "prev-phone": [segment.previous for segment in segments],
@@ -86,7 +101,9 @@ def build_dataset(
     }
     labels = pl.DataFrame({name: np.unique(values, return_inverse=True)[1] for name, values in columns.items()})
     indices = {index: (start, stop) for index, (start, stop) in enumerate(places.tolist())}
-    return Dataset(labels=labels, accessor=InMemoryAccessor(indices, torch.from_numpy(data), device))
+    accessor = InMemoryAccessor(indices, torch.from_numpy(data), device)
+    accessor.is_normalized = distance == "angular"
+    return Dataset(labels=labels, accessor=accessor)
 
 
 def _require_suitable(path: Path, fileid: str, frames: Frames, distance: DistanceName) -> None:
@@ -183,24 +200,26 @@ def score_abx(
     dataset: str,
     device: DeviceName,
     seed: int,
+    resample: Resampled = "speakers",
 ) -> None:
     """Write one score for each system, speaker condition and context.
 
-    The comparisons are drawn once, and the frames of one system are in memory at a time.
-
-    The interval is a bootstrap over the speakers of A and B: instances of one speaker are not independent,
-    and pairs of phones are no sample but the inventory.
+    The comparisons are drawn once, and the frames of one system are held at a time, on disk and as far as there is room
+    in memory.
 
     Args:
         item: ZeroSpeech item file.
         contexts: Whether A, B and X share their neighbouring phones, or have any.
         kind: What the segments of the item file are.
+        resample: What the interval is a bootstrap over. The speakers of A and B: instances of one speaker are not
+            independent, and pairs of phones are no sample but the inventory. Or the pairs of phones, where speakers
+            are too few to draw from.
     """
     segments = read_item(item)
     chosen = choose_device(device)
     cells: dict[tuple[Speaker, Context], pl.DataFrame] = {}
     for system in systems:
-        frames = build_dataset(item, segments, system.source, distance, chosen)
+        frames = build_dataset(item, segments, system.source, distance, chosen, system.output)
         for speaker in speakers:
             for context in contexts:
                 if (speaker, context) not in cells:
@@ -231,6 +250,7 @@ def score_abx(
                     conditions=conditions,
                     inputs={"item": item, "frames": system.source.path},
                     seed=seed,
+                    resample=resample,
                 )
         del frames  # before those of the next system are read
 
@@ -245,12 +265,15 @@ def write_abx(
     conditions: dict[str, Any],
     inputs: dict[str, Path],
     seed: int,
+    resample: Resampled,
 ) -> None:
     """Write one score and its pairs."""
     scores, weights = [row["score"] for row in rows], [row["weight"] for row in rows]
-    speakers = [row["speaker"] for row in rows]
-    low, high = bootstrap_interval(scores, weights=weights, clusters=speakers, seed=seed)
-    interval = f"percentile bootstrap over {len(set(speakers))} speakers of A and B, {NUM_RESAMPLES} resamples"
+    pairs = [" ".join(sorted((row["phone_a"], row["phone_b"]))) for row in rows]
+    drawn = [row["speaker"] for row in rows] if resample == "speakers" else pairs
+    low, high = bootstrap_interval(scores, weights=weights, clusters=drawn, seed=seed)
+    what = "speakers of A and B" if resample == "speakers" else "pairs of phones"
+    interval = f"percentile bootstrap over {len(set(drawn))} {what}, {NUM_RESAMPLES} resamples"
     conditions = {**conditions, "interval": interval}
     write_score(
         system.output,
@@ -285,6 +308,7 @@ def main() -> None:
     parser.add_argument("--context", nargs="+", choices=get_args(Context), default=["within"])
     parser.add_argument("--distance", choices=get_args(DistanceName), required=True)
     parser.add_argument("--metric", choices=get_args(Metric), required=True)
+    parser.add_argument("--resample", choices=get_args(Resampled), default="speakers", help="what the interval is over")
     parser.add_argument("--device", choices=get_args(DeviceName), default="auto")
     parser.add_argument("--dataset", required=True, help="name of the corpus, as scores print it")
     parser.add_argument(
@@ -318,6 +342,7 @@ def main() -> None:
         dataset=given.dataset,
         device=given.device,
         seed=given.seed,
+        resample=given.resample,
     )
 
 

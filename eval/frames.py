@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -71,15 +72,18 @@ def gather(
     source: FrameSource,
     segments: Sequence[Segment],
     spans: npt.NDArray[np.int64],
-    check: Callable[[str, Frames], None],
+    prepare: Callable[[str, Frames], Frames],
+    folder: Path,
 ) -> tuple[Frames, npt.NDArray[np.int64]]:
     """The frames of all segments in one array, and where in it each segment lies.
 
-    A frame is held once however many segments share it: triphones overlap, and would hold each three times.
+    The array is a file without a name in `folder`, mapped into memory: the system holds as much of it as there is room
+    for, and frees the disk with the last reference. A frame is held once however many segments share it: triphones
+    overlap, and would hold each three times.
 
     Args:
         spans: First frame of each segment and the one after the last, in its utterance, (n, 2).
-        check: Called with each utterance and its frames.
+        prepare: Called with each utterance and its frames that a segment has, makes of them what is kept.
 
     Returns:
         Frames, (frames in a segment, dim), and the spans within them, (n, 2).
@@ -94,15 +98,13 @@ def gather(
         before = np.cumsum(inside) - inside
         starts[members] = total + before[spans[members, 0]]
         total += int(inside.sum())
-    data: Frames | None = None
-    filled = 0
-    for fileid, frames in read_finite(source, list(used)):
-        check(fileid, frames)
-        kept = frames[used[fileid]]
-        if data is None:
-            data = np.empty((total, kept.shape[1]), kept.dtype)
-        data[filled : filled + len(kept)] = kept
-        filled += len(kept)
-    if data is None:
-        raise ValueError("expected one segment or more")
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryFile(dir=folder) as file:
+        dim, dtype = 0, np.dtype(np.float32)
+        for fileid, frames in read_finite(source, list(used)):
+            kept = np.ascontiguousarray(prepare(fileid, frames[used[fileid]]))
+            dim, dtype = kept.shape[1], kept.dtype
+            file.write(kept.data)
+        file.flush()
+        data = np.memmap(file, dtype, "r+", shape=(total, dim))
     return data, np.stack((starts, starts + spans[:, 1] - spans[:, 0]), axis=1)

@@ -152,7 +152,9 @@ class Corpus:
         return unit_frames(self.units_path, 50.0) if distance == "identical" else feature_frames(self.features)
 
 
-def score(corpus: Corpus, folder: Path, distance: str, context: str = "within") -> dict[str, dict[str, Any]]:
+def score(
+    corpus: Corpus, folder: Path, distance: str, context: str = "within", **others: Any
+) -> dict[str, dict[str, Any]]:
     score_abx(
         corpus.item,
         [Scored(corpus.source(distance), SUBJECT, folder)],
@@ -163,6 +165,7 @@ def score(corpus: Corpus, folder: Path, distance: str, context: str = "within") 
         dataset="dev",
         device="cpu",
         seed=0,
+        **others,
     )
     return {
         path.name.split(".")[2]: json.loads(path.read_text())
@@ -187,6 +190,31 @@ def test_abx_in_context_is_that_of_the_loops(tmp_path: Path, distance: str, hyph
         weighted = sum(float(i["score"]) * float(i["weight"]) for i in items)
         assert found[condition]["value"] == pytest.approx(weighted)
         assert found[condition]["low"] <= found[condition]["value"] <= found[condition]["high"]
+
+
+def test_intervals_over_pairs_of_phones_are_another_way_to_draw_the_same_score(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, seed=7)
+    by_speakers = score(corpus, tmp_path / "a", "identical")["within"]
+    by_pairs = score(corpus, tmp_path / "b", "identical", resample="pairs")["within"]
+    assert by_pairs["value"] == by_speakers["value"]
+    assert by_pairs["items"] == by_speakers["items"]
+    pairs = {frozenset((row["phone_a"], row["phone_b"])) for row in by_pairs["items"]}
+    assert by_pairs["conditions"]["interval"].startswith(f"percentile bootstrap over {len(pairs)} pairs of phones")
+    rows = [[float(row["score"]), float(row["weight"])] for row in by_pairs["items"]]
+    groups = [
+        np.array(
+            [r for r, row in zip(rows, by_pairs["items"], strict=True) if {row["phone_a"], row["phone_b"]} == pair]
+        )
+        for pair in pairs
+    ]
+    draw = np.random.default_rng(0)
+    means = []
+    for _ in range(2000):
+        drawn = np.concatenate([groups[i] for i in draw.integers(0, len(groups), len(groups))])
+        means.append(np.average(drawn[:, 0], weights=drawn[:, 1]))
+    low, high = np.quantile(means, [0.025, 0.975])
+    assert by_pairs["low"] == pytest.approx(low, abs=0.03)
+    assert by_pairs["high"] == pytest.approx(high, abs=0.03)
 
 
 def test_abx_in_any_context_is_fastabx_own(tmp_path: Path) -> None:
@@ -262,7 +290,7 @@ def test_overlapping_segments_share_their_frames(tmp_path: Path) -> None:
     segments = read_item(corpus.item)
     source = feature_frames(corpus.features)
     spans = frame_spans(corpus.item, segments, source.num_frames, source.frame_rate_hz)
-    data, places = gather(source, segments, spans, lambda fileid, frames: None)
+    data, places = gather(source, segments, spans, lambda fileid, frames: frames, tmp_path / "frames")
     assert len(data) < (spans[:, 1] - spans[:, 0]).sum()
     assert len(data) == len({(s.fileid, i) for s, span in zip(segments, spans, strict=True) for i in range(*span)})
     for segment, span, place in zip(segments, spans, places, strict=True):

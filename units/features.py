@@ -26,6 +26,8 @@ from artifacts.seeds import generator
 COLUMNS = ("fileid", "shard", "start", "num_frames")
 SHARD_BYTES = 2**28
 """Size from which a shard is full: a quarter of a GiB."""
+MOST_MAPPED = 2
+"""Shards a reader keeps mapped: what of them lies in memory counts as the process', though the system may take it."""
 HEADER_BYTES = 128
 """Room for a shard's safetensors header: 8 bytes of length, and JSON, filled up with spaces as the format allows."""
 
@@ -43,8 +45,7 @@ class _Place:
 class FeatureReader:
     """Read a feature set utterance by utterance; only the frames asked for are read.
 
-    Shards are mapped into memory, which holds a copy of nothing but the frames that were asked for last; what the
-    system keeps of the mapped files it gives up when memory is short.
+    Shards are mapped into memory, few at a time, which holds a copy of nothing but the frames that were asked for last.
 
     Args:
         folder: The feature set.
@@ -60,7 +61,7 @@ class FeatureReader:
         self.frame_rate_hz = float(self._number("frame_rate_hz"))
         self.dim = int(self._number("dim"))
         self._places = self._read_index(folder / "index.csv")
-        self._shards: dict[str, Any] = {}
+        self._shards: dict[str, Any] = {}  # the one asked for last at the end
         self.total_frames = sum(place.num_frames for place in self._places.values())
         if self.total_frames != self._number("num_frames"):
             raise InputError(
@@ -129,8 +130,9 @@ class FeatureReader:
             raise InputError(f"{self.folder / 'index.csv'}: found no utterance {fileid}, expected it there") from None
 
     def _shard(self, name: str) -> Any:
-        """The lazily sliced tensor of one shard; a shard is mapped once and kept."""
-        if name not in self._shards:
+        """The lazily sliced tensor of one shard; the shards asked for last stay mapped."""
+        tensor = self._shards.pop(name, None)
+        if tensor is None:
             path = self.folder / name
             try:
                 tensor = safe_open(path, framework="numpy").get_slice("features")  # type: ignore[no-untyped-call]
@@ -141,8 +143,10 @@ class FeatureReader:
             shape = tensor.get_shape()
             if len(shape) != 2 or shape[1] != self.dim:
                 raise InputError(f"{path}: found shape {shape}, expected (frames, {self.dim})")
-            self._shards[name] = tensor
-        return self._shards[name]
+        self._shards[name] = tensor
+        if len(self._shards) > MOST_MAPPED:
+            del self._shards[next(iter(self._shards))]
+        return tensor
 
 
 class FeatureWriter:

@@ -32,6 +32,8 @@ class Abx(Settings):
     """Context conditions: A, B and X between the same neighbouring phones, or between any."""
     segments: list[Literal["triphone", "phoneme"]] = Field(["triphone"], min_length=1)
     """What A, B and X are: a phone with its neighbours, or a phone alone. The paper's are triphones within context."""
+    resample: Literal["speakers", "pairs"] = "speakers"
+    """What the confidence interval draws from: speakers, or pairs of phones where speakers are few."""
 
     @property
     def variants(self) -> list[str]:

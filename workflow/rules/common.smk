@@ -257,6 +257,7 @@ GIVEN = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans
 CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
 ABX = EXPERIMENT.evaluation.abx
 CONDITIONS = " ".join(ABX.conditions) if ABX else ""
+RESAMPLE = ABX.resample if ABX else ""
 QUALITY = EXPERIMENT.evaluation.quality
 POOLED = QUALITY.corpora if QUALITY else []
 ALIGNED = [TARGETS.aligned_corpus()] if TARGETS.alignment() else []

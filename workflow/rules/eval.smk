@@ -25,13 +25,14 @@ rule abx_features:
         conditions=CONDITIONS,
         context=abx_context,
         segments=abx_segments,
+        resample=RESAMPLE,
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --device {params.device} --features {input.features} --item {input.item}"
+        "python -m eval.abx --device {params.device} --features {input.features:q} --item {input.item:q}"
         " --metric abx_continuous --distance angular --speaker {params.conditions} --context {params.context}"
-        " --segments {params.segments} --dataset {wildcards.corpus}"
-        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+        " --segments {params.segments} --resample {params.resample} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule abx_predictions:
@@ -58,13 +59,14 @@ rule abx_predictions:
         conditions=CONDITIONS,
         context=abx_context,
         segments=abx_segments,
+        resample=RESAMPLE,
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --device {params.device} --features {input.features} --item {input.item}"
+        "python -m eval.abx --device {params.device} --features {input.features:q} --item {input.item:q}"
         " --metric abx_codebook --distance kl_symmetric --speaker {params.conditions} --context {params.context}"
-        " --segments {params.segments} --dataset {wildcards.corpus}"
-        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+        " --segments {params.segments} --resample {params.resample} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule abx_units:
@@ -92,13 +94,14 @@ rule abx_units:
         conditions=CONDITIONS,
         context=abx_context,
         segments=abx_segments,
+        resample=RESAMPLE,
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --device {params.device} --units {input.units} --vocabulary {input.vocabulary} --item {input.item}"
+        "python -m eval.abx --device {params.device} --units {input.units:q} --vocabulary {input.vocabulary:q} --item {input.item:q}"
         " --metric abx_units --distance identical --speaker {params.conditions} --context {params.context}"
-        " --segments {params.segments} --dataset {wildcards.corpus}"
-        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+        " --segments {params.segments} --resample {params.resample} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule quality:
@@ -124,9 +127,9 @@ rule quality:
         folder=lambda wildcards, output: Path(output[0]).parent,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.quality --units {input.units} --vocabulary {input.vocabulary} --intervals {input.intervals}"
-        " --manifest {input.manifest} --dataset {params.dataset} --subject {params.subject:q} --seed {params.seed}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m eval.quality --units {input.units:q} --vocabulary {input.vocabulary:q} --intervals {input.intervals:q}"
+        " --manifest {input.manifest:q} --dataset {params.dataset} --subject {params.subject:q} --seed {params.seed}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule map_words:
@@ -151,8 +154,8 @@ rule map_words:
         folder=lambda wildcards, output: Path(output[0]).parent,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.map --features {input.features} --words {input.words} --dataset {wildcards.corpus}"
-        " --subject {params.subject:q} --seed {params.seed} --output {params.folder} > {log} 2>&1"
+        "python -m eval.map --features {input.features:q} --words {input.words:q} --dataset {wildcards.corpus}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
 
 
 # One rule a zero-shot metric that is wanted, named like it.
@@ -184,9 +187,9 @@ for METRIC in TARGETS.zeroshot:
             folder=lambda wildcards, output: Path(output[0]).parent,
             seed=EXPERIMENT.seed,
         shell:
-            "python -m eval.{params.metric} --seed {params.seed} --likelihoods {input.likelihoods}"
-            " --items {input.items_table} --training {input.training} --dataset {params.dataset}"
-            " --subject {params.subject:q} --output {params.folder} > {log} 2>&1"
+            "python -m eval.{params.metric} --seed {params.seed} --likelihoods {input.likelihoods:q}"
+            " --items {input.items_table:q} --training {input.training:q} --dataset {params.dataset}"
+            " --subject {params.subject:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 # Which layer a system named best is of. What is made of it is known only then.
@@ -205,7 +208,7 @@ checkpoint select_layer:
         mem_mb=500,
         runtime=10,
     shell:
-        "python -m eval.best_layer --scores {input} --output {output} > {log} 2>&1"
+        "python -m eval.best_layer --scores {input:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule collect:
@@ -223,7 +226,7 @@ rule collect:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python -m eval.collect --scores {input} --output {output} > {log} 2>&1"
+        "python -m eval.collect --scores {input:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule draw_tables:
@@ -244,7 +247,7 @@ rule draw_tables:
         numbers=EXPERIMENT.tables,
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m eval.tables --table {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
+        "python -m eval.tables --table {params.numbers} --scores {input:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule draw_figures:
@@ -265,7 +268,7 @@ rule draw_figures:
         numbers=TARGETS.score_figure_numbers(),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m eval.figures --figure {params.numbers} --scores {input} --output {params.folder} > {log} 2>&1"
+        "python -m eval.figures --figure {params.numbers} --scores {input:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule draw_training_curves:
@@ -286,7 +289,7 @@ rule draw_training_curves:
         logs=[f"{display_name(encoder)}={log}" for encoder, log in TARGETS.training_logs().items()],
         stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
     shell:
-        "python -m eval.training_curves --log {params.logs:q} --output {params.stem} > {log} 2>&1"
+        "python -m eval.training_curves --log {params.logs:q} --output {params.stem:q} > {log:q} 2>&1"
 
 
 rule draw_alignment:
@@ -310,8 +313,8 @@ rule draw_alignment:
         names=[lane_name(system) for system in ALIGNED_SYSTEMS],
         stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
     shell:
-        "python -m eval.alignment --manifest {input.manifest} --intervals {input.intervals} --systems {params.names:q}"
-        " --units {input.units} --vocabularies {input.vocabularies} --output {params.stem} > {log} 2>&1"
+        "python -m eval.alignment --manifest {input.manifest:q} --intervals {input.intervals:q} --systems {params.names:q}"
+        " --units {input.units:q} --vocabularies {input.vocabularies:q} --output {params.stem:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -345,10 +348,10 @@ rule report:
         alignment=lambda wildcards, input: (f"--alignment {input.alignment[0]}" if input.alignment else ""),
         encoders=[f"{name}={folder}" for name, folder in TARGETS.encoder_folders().items()],
     shell:
-        "python -m eval.report --experiment {params.experiment} --scores {input.scores} --score-folder {params.folder}"
-        " --tables {params.tables} --figures {params.figures} {params.alignment} --manifests {input.manifests}"
-        " --encoders {params.encoders:q} --trainings {input.trainings} --health {input.health} --config {params.config}"
-        " --output {output} > {log} 2>&1"
+        "python -m eval.report --experiment {params.experiment} --scores {input.scores:q} --score-folder {params.folder:q}"
+        " --tables {params.tables:q} --figures {params.figures:q} {params.alignment} --manifests {input.manifests:q}"
+        " --encoders {params.encoders:q} --trainings {input.trainings:q} --health {input.health:q} --config {params.config:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule compare:
@@ -370,5 +373,5 @@ rule compare:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python -m eval.compare --a {wildcards.a} --b {wildcards.b} --scores-a {input.a} --scores-b {input.b}"
-        " --output {output} > {log} 2>&1"
+        "python -m eval.compare --a {wildcards.a} --b {wildcards.b} --scores-a {input.a:q} --scores-b {input.b:q}"
+        " --output {output:q} > {log:q} 2>&1"
