@@ -89,7 +89,8 @@ def build_dataset(
             return frames
         alone = InMemoryAccessor({0: (0, len(frames))}, torch.from_numpy(frames), torch.device("cpu"))
         alone.normalize_()
-        return alone[0].numpy()
+        normalised: Frames = alone[0].numpy()
+        return normalised
 
     spans = frame_spans(item, segments, source.num_frames, source.frame_rate_hz)
     data, places = gather(source, segments, spans, prepare, folder)

@@ -8,11 +8,12 @@ from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artifacts.errors import InputError
@@ -160,12 +161,11 @@ def score(
         [Scored(corpus.source(distance), SUBJECT, folder)],
         metric="abx_units" if distance == "identical" else "abx_continuous",
         distance=distance,
-        speakers=["within", "across"],
         contexts=[context],
         dataset="dev",
         device="cpu",
         seed=0,
-        **others,
+        **{"speakers": ["within", "across"]} | others,
     )
     return {
         path.name.split(".")[2]: json.loads(path.read_text())
@@ -252,6 +252,30 @@ def test_abx_in_any_context_is_that_of_the_loops(tmp_path: Path) -> None:
         errors = {(i["phone_a"], i["phone_b"], i["speaker"]): float(i["score"]) for i in items}
         assert errors == pytest.approx(expected, abs=1e-6)
         assert found[f"{speaker}_any"]["value"] == pytest.approx(mean_of_pairs(expected))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["within", "any"]), st.integers(3, 30))
+def test_every_condition_has_the_comparisons_and_errors_of_the_loops(
+    seed: int, context: str, num_segments: int
+) -> None:
+    with TemporaryDirectory() as name:
+        corpus = Corpus(Path(name), seed)
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(corpus.tokens))[:num_segments])
+        lines = corpus.item.read_text().splitlines()
+        corpus.item.write_text("\n".join([lines[0], *(lines[1 + i] for i in chosen)]) + "\n")
+        tokens = [corpus.with_frames("identical")[i] for i in chosen]
+        for speaker in ("within", "across"):
+            expected = abx_by_loops(tokens, speaker == "across", context == "any", identical)
+            folder = Path(name, speaker)
+            if not expected:
+                with pytest.raises(InputError, match=f"no A, B and X {speaker} speakers"):
+                    score(corpus, folder, "identical", context, speakers=[speaker])
+                continue
+            (found,) = score(corpus, folder, "identical", context, speakers=[speaker]).values()
+            errors = {(i["phone_a"], i["phone_b"], i["speaker"]): float(i["score"]) for i in found["items"]}
+            assert errors == pytest.approx(expected, abs=1e-6)
+            assert found["value"] == pytest.approx(mean_of_pairs(expected), abs=1e-6)
 
 
 def test_names_of_conditions_tell_context_and_segments_apart_and_keep_those_of_the_paper() -> None:

@@ -5,9 +5,13 @@ import json
 import random
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from artifacts.errors import InputError
 from eval.pairs import PairArguments, read_pairs
@@ -141,6 +145,46 @@ def test_sblimp_refuses_an_order_that_would_pair_other_sentences(tmp_path: Path)
         score_sblimp(arguments(tmp_path, "\n".join(lines), values))
 
 
+@st.composite
+def sentences(draw: st.DrawFn) -> tuple[list[dict[str, str]], dict[str, tuple[float, float]]]:
+    """Items in some voices each, correct beside incorrect, and log-likelihoods that are often equal."""
+    rows, values = [], {}
+    for item in range(draw(st.integers(1, 6))):
+        kind = draw(st.sampled_from(["agreement", "islands"]))
+        for voice in draw(st.lists(st.sampled_from("ABC"), min_size=1, max_size=3, unique=True)):
+            for correct in draw(st.permutations("10")):
+                fileid = f"{item}{voice}{correct}"
+                row = {"fileid": fileid, "id": str(item), "voice": voice, "type": kind, "subtype": kind[0]}
+                rows.append(row | {"transcription": fileid, "correct": correct})
+                values[fileid] = (-float(draw(st.integers(1, 6))), draw(st.integers(1, 3)))
+    return rows, values
+
+
+@settings(max_examples=60, deadline=None)
+@given(sentences(), st.sampled_from(["tokens", "none"]))
+def test_pairs_are_those_of_the_loops_whatever_the_voices_and_ties(
+    drawn: tuple[list[dict[str, str]], dict[str, tuple[float, float]]], normalization: str
+) -> None:
+    rows, values = drawn
+    won: dict[str, list[Fraction]] = {}
+    for a in rows:
+        for b in rows:
+            if (a["id"], a["voice"]) == (b["id"], b["voice"]) and (a["correct"], b["correct"]) == ("1", "0"):
+                first, second = (
+                    Fraction(total) / (num if normalization == "tokens" else 1)
+                    for total, num in (values[a["fileid"]], values[b["fileid"]])
+                )
+                score = Fraction(1, 2) if first == second else Fraction(first > second)
+                won.setdefault(a["id"], []).append(score)
+    expected = [sum(scores) / len(scores) for scores in won.values()]
+    text = "\n".join([",".join(rows[0]), *(",".join(row.values()) for row in rows)]) + "\n"
+    with TemporaryDirectory() as name:
+        score_sblimp(arguments(Path(name), text, values, normalization))
+        found, items = read(Path(name), "sblimp")
+    assert [float(item["score"]) for item in items] == pytest.approx([float(score) for score in expected])
+    assert found["value"] == pytest.approx(float(sum(expected) / len(expected)))
+
+
 TSC = "fileid,id,correct\n0_7_correct,7,1\n1_7_incorrect,7,0\n2_9_correct,9,1\n3_9_incorrect,9,0\n"
 
 
@@ -210,11 +254,11 @@ def test_a_missing_extra_or_unusable_likelihood_is_an_error_naming_the_file(
 
 
 def test_a_likelihood_given_twice_is_an_error(tmp_path: Path) -> None:
-    given = arguments(tmp_path, LEXICAL, LIKELIHOODS)
-    with given.likelihoods.open("a") as file:
+    of_set = arguments(tmp_path, LEXICAL, LIKELIHOODS)
+    with of_set.likelihoods.open("a") as file:
         file.write("w1a,-1,1\n")
     with pytest.raises(InputError, match=r"likelihoods\.csv, line 10: w1a occurs twice"):
-        score_swuggy(given)
+        score_swuggy(of_set)
 
 
 @pytest.mark.parametrize(
@@ -233,16 +277,16 @@ def test_a_malformed_set_is_an_error_naming_line_and_file(tmp_path: Path, old: s
 
 
 def test_an_empty_set_is_an_error(tmp_path: Path) -> None:
-    given = arguments(tmp_path, LEXICAL.splitlines()[0], {})
+    of_set = arguments(tmp_path, LEXICAL.splitlines()[0], {})
     with pytest.raises(InputError, match="no rows, expected pairs"):
-        read_pairs(given.items, given.likelihoods, columns=(), key=("id",), normalization="tokens")
+        read_pairs(of_set.items, of_set.likelihoods, columns=(), key=("id",), normalization="tokens")
 
 
 def test_the_entry_point_writes_both_scores_and_repeats_itself(tmp_path: Path) -> None:
-    given = arguments(tmp_path, LEXICAL, LIKELIHOODS)
+    of_set = arguments(tmp_path, LEXICAL, LIKELIHOODS)
     summary = tmp_path / "summary.json"
     summary.write_text(json.dumps({"slm": "opt", "corpus": "train", "hours": 6.5, "seed": 2}))
-    command = [sys.executable, "-m", "eval.swuggy", "--items", given.items, "--likelihoods", given.likelihoods]
+    command = [sys.executable, "-m", "eval.swuggy", "--items", of_set.items, "--likelihoods", of_set.likelihoods]
     command += ["--subject", SUBJECT.model_dump_json(), "--dataset", "dev", "--training", summary, "--output"]
     subprocess.run([*command, tmp_path / "scores"], check=True)
     score, _ = read(tmp_path, "swuggy_all")
@@ -255,8 +299,8 @@ def test_the_entry_point_writes_both_scores_and_repeats_itself(tmp_path: Path) -
 
 
 def test_the_entry_point_says_what_is_wrong_in_one_line(tmp_path: Path) -> None:
-    given = arguments(tmp_path, LEXICAL, dropped("w1b"))
-    command = [sys.executable, "-m", "eval.swuggy", "--items", given.items, "--likelihoods", given.likelihoods]
+    of_set = arguments(tmp_path, LEXICAL, dropped("w1b"))
+    command = [sys.executable, "-m", "eval.swuggy", "--items", of_set.items, "--likelihoods", of_set.likelihoods]
     command += ["--subject", SUBJECT.model_dump_json(), "--dataset", "dev", "--output", tmp_path / "scores"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2

@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import mutual_info_score
 
 from artifacts.errors import InputError
 from artifacts.files import write_csv
@@ -20,7 +24,7 @@ from corpora.annotations import Interval
 from corpora.manifest import Utterance
 from eval.counts import count_units
 from eval.labelled import AnnotatedUnits, LabelledUnits, read_labelled
-from eval.quality import information_measures, score_quality
+from eval.quality import information_measures, pnmi, score_quality
 from eval.scores import Subject
 from units.records import UnitSequence, Vocabulary, run_length, write_units
 from workflow.targets import QUALITY_METRICS
@@ -113,6 +117,17 @@ def quality_by_loops(corpus: Corpus) -> dict[str, float]:
     }
 
 
+@given(arrays(np.int64, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.integers(0, 30)))
+def test_pnmi_is_scikit_learns_mutual_information_over_the_entropy_of_the_phones(joint: np.ndarray) -> None:
+    found = pnmi(joint)
+    phones = joint.sum(1) / max(1, joint.sum())
+    entropy = -sum(p * math.log(p) for p in phones if p)
+    if np.count_nonzero(phones) < 2:
+        assert found is None
+    else:
+        assert found == pytest.approx(mutual_info_score(None, None, contingency=joint) / entropy, abs=1e-9)
+
+
 @pytest.mark.parametrize("rate", [25, 50, 100])
 @pytest.mark.parametrize("seed", range(3))
 def test_every_metric_is_that_of_the_loops(tmp_path: Path, seed: int, rate: int) -> None:
@@ -196,9 +211,9 @@ def test_the_phones_given_a_unit_stand_beside_the_scores(tmp_path: Path) -> None
     with (tmp_path / "scores" / "phone_given_unit.dev.csv").open() as file:
         found = {int(row.pop("unit")): {phone: float(p) for phone, p in row.items()} for row in csv.DictReader(file)}
     assert set(found) == {unit for _, unit in joint}
-    for unit, given in found.items():
-        total = sum(joint.get((phone, unit), 0) for phone in given)
-        assert given == pytest.approx({phone: joint.get((phone, unit), 0) / total for phone in given})
+    for unit, shares in found.items():
+        total = sum(joint.get((phone, unit), 0) for phone in shares)
+        assert shares == pytest.approx({phone: joint.get((phone, unit), 0) / total for phone in shares})
 
 
 @pytest.mark.parametrize("late", [-2, 0, 1])
