@@ -196,20 +196,26 @@ would give, not what other trainings would.
 """
 
 
-def to_markdown(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
-    """The comparison as a page: the verdict, a table of every metric, and how to read it."""
+def judge(a: str, b: str, comparisons: Sequence[Comparison]) -> tuple[str, list[list[str]]]:
+    """The verdict on two systems, and a row of text for every metric, as `HEADINGS` has its columns."""
     tested = {c: c.p_value for c in comparisons if c.p_value is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     winners = {c: better(c, p, a, b) for c, p in adjusted.items()}
+    sentence = verdict(a, b, {c.label: winner for c, winner in winners.items()})
+    return sentence, [_row(c, adjusted.get(c), winners.get(c)) for c in comparisons]
+
+
+def to_markdown(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
+    """The comparison as a page: the verdict, a table of every metric, and how to read it."""
+    sentence, rows = judge(a, b, comparisons)
     lines = [heading.format(a=a, b=b) for heading in HEADINGS]
-    table = [lines, ["---", *["---:"] * (len(lines) - 2), "---"]]
-    table += [_row(c, adjusted.get(c), winners.get(c)) for c in comparisons]
+    table = [lines, ["---", *["---:"] * (len(lines) - 2), "---"], *rows]
     page = [
         f"# {a} against {b}\n",
-        f"{verdict(a, b, {c.label: winner for c, winner in winners.items()})}\n",
+        f"{sentence}\n",
         *(f"| {' | '.join(row)} |" for row in table),
         "",
-        NOTES.format(a=a, b=b, tests=len(tested)),
+        NOTES.format(a=a, b=b, tests=sum(c.p_value is not None for c in comparisons)),
     ]
     trained = [c for c in comparisons if c.slm]
     if trained:

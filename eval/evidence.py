@@ -125,6 +125,11 @@ def _identity(score: Mapping[str, Any]) -> Identity:
     return tuple(score.get(field) for field in IDENTITY if field != "hours")
 
 
+def score_file(result: Result, files: Files) -> Path | None:
+    """The file of a score; None where there is none."""
+    return files.get(_identity(result.model_dump()))
+
+
 def against_chance(results: Sequence[Result], metrics: Sequence[str]) -> list[Finding]:
     """Each measurement of a system that has a chance level, against it.
 
@@ -173,7 +178,7 @@ def _measurements(results: Sequence[Result], metrics: Sequence[str]) -> dict[Mea
 
 def _paired(a: Sequence[Result], b: Sequence[Result], files: Files) -> Comparison | None:
     """The comparison of two systems on one measurement; None where a score has no file."""
-    paths_a, paths_b = ([files.get(_identity(score.model_dump())) for score in scores] for scores in (a, b))
+    paths_a, paths_b = ([score_file(score, files) for score in scores] for scores in (a, b))
     if None in paths_a or None in paths_b:
         return None
     [comparison] = compare([path for path in paths_a if path], [path for path in paths_b if path])

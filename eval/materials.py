@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifacts.errors import InputError
-from artifacts.files import read_json_object, require_keys
+from artifacts.files import read_json_object, read_jsonl, require_keys
 from corpora.audio import SAMPLE_RATE_HZ
 from corpora.manifest import read_manifest
 from eval.results import TOPLINE
@@ -62,7 +62,11 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class LanguageModel:
-    """One training of a language model on the units of one system."""
+    """One training of a language model on the units of one system.
+
+    Attributes:
+        validation: Steps and loss, in nats a token, of every validation that its log has.
+    """
 
     system: str
     slm: str
@@ -72,6 +76,7 @@ class LanguageModel:
     wall_s: float
     device: str
     num_parameters: int
+    validation: Sequence[tuple[int, float]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,4 +180,7 @@ def read_language_model(summary: Path) -> LanguageModel:
     kinds = {"slm": str, "corpus": str, "seed": int, "steps": int, "wall_s": float, "device": str}
     require_keys(found, {**kinds, "num_parameters": int}, summary)
     numbers = {key: found[key] for key in (*kinds, "num_parameters")}
-    return LanguageModel(system=summary.parts[-4], **numbers)
+    log = summary.with_name("log.jsonl")
+    lines = [line for _, line in read_jsonl(log, growing=True)] if log.exists() else []
+    validation = [(line["step"], line["loss"]) for line in lines if line.get("split") == "validation"]
+    return LanguageModel(system=summary.parts[-4], **numbers, validation=validation)

@@ -4,6 +4,7 @@ python -m eval.report --experiment demo --scores results/demo/scores.csv --score
     --tables results/demo/tables --figures results/demo/figures --alignment results/demo/figures/alignment.png
     --manifests results/demo/corpora/*/manifest.csv --encoders spidr=results/demo/encoders/spidr
     --trainings results/demo/slm/*/*/seed*/summary.json --health results/demo/units/*/health.json
+    --samples results/demo/samples/*.json
     --config config/demo.yaml --output results/demo/report.html
 """
 
@@ -15,18 +16,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from artifacts.errors import InputError, run
 from artifacts.files import atomic_file, read_json, read_json_object, require_keys
 from artifacts.provenance import git_commit, versions
 from artifacts.settings import read_yaml
 from eval.account import account, certainty, device_text
+from eval.compare import HEADINGS
+from eval.comparisons import compare_all
 from eval.evidence import Files, score_files
 from eval.figures import FIGURES
 from eval.materials import Materials, read_encoder, read_language_model, read_speech
+from eval.metrics import metric
 from eval.rendering import MEAN_INTERVALS, interval_text, value_text
 from eval.results import read_results
 from eval.scores import FIELDS
 from eval.story import tell
+from eval.system_pages import system_pages
 from eval.tables import TABLES
 from eval.training_curves import CAPTION as TRAINING_CAPTION
 from eval.wording import time_text
@@ -69,9 +76,30 @@ def read_alignment(png: Path) -> dict[str, Any]:
     return {**shown, "png": picture(png)}
 
 
+def read_samples(path: Path) -> dict[str, Any]:
+    """Pairs to listen to, as `eval.samples` writes them.
+
+    Raises:
+        InputError: The file is absent or malformed.
+    """
+    shown = read_json_object(path)
+    require_keys(shown, {"metric": str, "dataset": str, "pairs": list}, path)
+    return shown
+
+
 def picture(path: Path) -> str:
     """A picture as text that a page can hold."""
-    return base64.b64encode(path.read_bytes()).decode("ascii")
+    return in_text(path.read_bytes())
+
+
+def in_text(content: bytes) -> str:
+    """A file as text that a page can hold."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def emphasised(text: str) -> Markup:
+    """Text as the page has it; what stands between ``**`` is bold."""
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
 
 
 def numbered(folder: Path, stem: str, extension: str) -> dict[int, Path]:
@@ -94,6 +122,7 @@ def render_report(
     materials: Materials | None = None,
     files: Files | None = None,
     alignment: Path | None = None,
+    samples: Sequence[Path] = (),
 ) -> str:
     """The page as text.
 
@@ -106,6 +135,7 @@ def render_report(
         materials: What the experiment was made of; without it there is no story.
         files: Score files, with the tables of their items beside them; without them comparisons are not paired.
         alignment: PNG of the alignment figure, its JSON beside it.
+        samples: Pairs of evaluation sets to listen to, as `eval.samples` writes them.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -120,7 +150,9 @@ def render_report(
     }
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     environment.globals.update(value_text=value_text, interval_text=interval_text)
-    environment.filters.update(time=time_text, device=device_text)
+    environment.globals.update(metric=metric, in_text=in_text)
+    environment.filters.update(time=time_text, device=device_text, emphasised=emphasised)
+    pages = system_pages(results, reports, made_of, files or {})
     return environment.get_template("report.html.j2").render(
         experiment=experiment,
         models={result.encoder: result.model for result in results},
@@ -143,6 +175,10 @@ def render_report(
             if number in CAPTIONS
         ],
         health=reports,
+        systems=pages,
+        comparisons=compare_all(pages, files or {}),
+        comparison_headings=HEADINGS,
+        samples=[read_samples(path) for path in samples],
         provenance=provenance,
         config=None if config is None else config.read_text(encoding="utf-8"),
     )
@@ -173,6 +209,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="*", default=[], metavar="NAME=FOLDER", help="encoders, in their order")
     parser.add_argument("--trainings", type=Path, nargs="*", default=[], help="summary.json of each language model")
     parser.add_argument("--health", type=Path, nargs="*", default=[], help="units/<system>/health.json of each system")
+    parser.add_argument("--samples", type=Path, nargs="*", default=[], help="pairs to listen to, from eval.samples")
     parser.add_argument("--config", type=Path, help="the experiment file, quoted under provenance")
     parser.add_argument("--output", type=Path, required=True, help="HTML page")
     given = parser.parse_args()
@@ -194,6 +231,7 @@ def main() -> None:
         materials=materials,
         files=score_files(given.score_folder) if given.score_folder else {},
         alignment=given.alignment,
+        samples=given.samples,
     )
     with atomic_file(given.output) as temporary:
         temporary.write_text(page, encoding="utf-8")

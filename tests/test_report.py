@@ -1,5 +1,6 @@
 """The report: whole by itself, with everything in it."""
 
+import json
 import re
 import subprocess
 import sys
@@ -11,10 +12,11 @@ import pytest
 
 from artifacts.errors import InputError
 from artifacts.files import write_csv, write_json
+from eval.evidence import score_files
 from eval.figures import FIGURES
-from eval.materials import Materials, read_encoder
+from eval.materials import Materials, read_encoder, read_language_model
 from eval.report import named_folder, read_health, render_report
-from eval.scores import FIELDS
+from eval.scores import FIELDS, Subject, write_score
 
 FIGURES_OF_UNITS = {
     **{"utterances": 3, "frames": 100, "units": 50, "active_units": 40, "entropy_bits": 5.0, "perplexity": 32.0},
@@ -79,7 +81,7 @@ def test_every_element_is_closed(results: Path) -> None:
 def test_the_page_needs_no_other_file_and_no_network(results: Path) -> None:
     text = page(results)
     assert 'src="data:image/png;base64,YSBwaWN0dXJl"' in text
-    assert not re.search(r"https?://|<script|<link|@import|url\(", text)
+    assert not re.search(r"https?://|<script[^>]*src|<link|@import|url\(|fetch\(|XMLHttpRequest|import\(", text)
     assert all(target.startswith("#") for target in re.findall(r'href="([^"]*)"', text))
 
 
@@ -163,6 +165,79 @@ def test_an_alignment_that_says_too_little_is_named(results: Path) -> None:
         page(results, alignment=aligned(results, fileid=7))
     with pytest.raises(InputError, match=r"absent.json: no such file"):
         page(results, alignment=results / "absent.png")
+
+
+def scored_systems(results: Path) -> Path:
+    """Scores of two systems with the tables of their items: one wins every pair, the other half of them."""
+    folder = results / "scores"
+    for table in (results / "tables").iterdir():
+        table.unlink()
+    for layer, right in ((6, lambda i: 1.0), (7, lambda i: float(i % 2))):
+        subject = {"model": "SpidR <1>", "encoder": "spidr", "layer": layer, "quantizer": "kmeans50", "num_units": 50}
+        write_score(
+            folder / str(layer),
+            Subject(**subject, slm="opt", corpus="train", hours=2.0, seed=0),
+            metric="sblimp",
+            dataset="syntactic",
+            value=sum(map(right, range(40))) / 40,
+            n=40,
+            conditions={"normalization": "tokens"},
+            items=(
+                ("type", "subtype", "id", "score"),
+                [{"type": "t", "subtype": "s", "id": i, "score": right(i)} for i in range(40)],
+            ),
+            provenance={
+                "git_commit": "abcdef",
+                "inputs": {"items": {"path": "set/items.csv", "sha256": "0123456789abcdef"}},
+            },
+        )
+    scores = [json.loads(path.read_text()) for path in sorted(folder.rglob("*.json"))]
+    write_csv(results / "scores.csv", FIELDS, ({field: score[field] for field in FIELDS} for score in scores))
+    return folder
+
+
+def test_each_system_has_a_page_and_any_two_are_compared_on_the_same_items(results: Path) -> None:
+    text = page(results, files=score_files(scored_systems(results)))
+    for layer in (6, 7):
+        assert f'<details class="system" id="system-spidr-L{layer:02d}-kmeans50">' in text
+    assert '<a href="#system-spidr-L06-kmeans50">' in text
+    assert "abcdef" in text
+    assert '<td>set/items.csv</td><td class="name">0123456789ab</td>' in text
+    assert "<b>spidr-L06-kmeans50</b> is better on sBLIMP (syntactic, opt)" in text
+    assert re.search(r'<option value="pair-1">spidr-L06-kmeans50 against spidr-L07-kmeans50</option></select>', text)
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
+
+
+def test_a_language_model_shows_how_its_validation_loss_fell(results: Path) -> None:
+    folder = results / "slm" / "spidr-L06-kmeans50" / "opt" / "seed0"
+    about = {"slm": "opt", "corpus": "train", "seed": 0, "steps": 20, "wall_s": 3.0, "device": "cpu"}
+    write_json(folder / "summary.json", about | {"num_parameters": 1000})
+    lines = [{"split": "train", "step": 1, "loss": 9.0}]
+    lines += [{"split": "validation", "step": step, "loss": loss} for step, loss in ((10, 4.0), (20, 3.25))]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    model = read_language_model(folder / "summary.json")
+    assert model.validation == [(10, 4.0), (20, 3.25)]
+    text = page(results, files=score_files(scored_systems(results)), materials=Materials(language_models=[model]))
+    assert "lowest validation loss 3.250 nats a token" in text
+    assert text.count('alt="Validation loss of the language models on spidr-L06-kmeans50"') == 1
+
+
+def test_pairs_can_be_listened_to(results: Path) -> None:
+    stimuli = [{"fileid": f, "text": f"<{f}>", "duration_s": 0.5, "flac": "QUJD"} for f in ("right", "wrong")]
+    reading = {"name": "spidr", "units": [[1, 2], [3]], "log_likelihood": [-1.0, -2.5], "score": 1.0}
+    pairs = [{"about": {"id": "1"}, "stimuli": stimuli, "systems": [reading]}]
+    shown = {"metric": "sblimp", "dataset": "syntactic", "normalization": "tokens", "pairs": pairs}
+    write_json(results / "samples" / "sblimp.json", shown)
+    text = page(results, samples=[results / "samples" / "sblimp.json"])
+    assert text.count('src="data:audio/flac;base64,QUJD"') == 2
+    assert "Correct: &lt;right&gt;" in text
+    assert '<td class="sequence">1 2</td><td class="sequence">3</td>' in text
+    assert "-1.000, -2.500" in text
+    parser = Balance()
+    parser.feed(text)
+    assert parser.open == []
 
 
 def test_an_encoder_without_a_folder_is_wrong(results: Path) -> None:
