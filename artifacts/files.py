@@ -1,6 +1,7 @@
 """Files that are either whole or absent: written beside their place, then renamed into it."""
 
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import InputError
+from artifacts.errors import MADE_ANEW, InputError
 
 
 def _umask() -> int:
@@ -22,6 +23,11 @@ def _umask() -> int:
 
 UMASK = _umask()
 """Read once: to read it is to set it for all threads, and two that do so at once may leave it at 0."""
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+FULL_BYTES = 2**20
+"""A disk with less room is full: libraries that have errors of their own (torch, libsndfile) do not tell."""
+NOT_JSON = (ValueError, RecursionError)
+"""What Python's reader of JSON raises: also for numbers of thousands of digits, and lists in lists without end."""
 
 
 @contextmanager
@@ -29,16 +35,21 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends well.
 
     A failing block leaves neither file; a reader sees the old file or the whole new one.
+
+    Raises:
+        OSError: It cannot be written: the disk is full or read-only. It names `path`, also where a library has
+            another error for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o666 & ~UMASK)
-        _sync(temporary)
-        temporary.replace(path)
+        with _naming(path, temporary):
+            yield temporary
+            temporary.chmod(0o666 & ~UMASK)
+            _sync(temporary)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,22 +60,45 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     A folder already at `path` is replaced: renamed aside and only then deleted, so that whoever is
     killed here leaves the old folder, none, or the new one, never half of one.
+
+    Raises:
+        OSError: As `atomic_file`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary = beside / "new"
     temporary.mkdir()
     try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                file.chmod(0o666 & ~UMASK)  # some libraries write for their owner alone
-                _sync(file)
-        if path.exists():
-            path.rename(beside / "old")
-        temporary.rename(path)
+        with _naming(path, temporary):
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(0o666 & ~UMASK)  # some libraries write for their owner alone
+                    _sync(file)
+            if path.exists():
+                path.rename(beside / "old")
+            temporary.rename(path)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Let what fails for want of room say so, and in the name of `path`, in whatever library it failed."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in NO_ROOM
+        if unnamed or str(error.filename).startswith(str(temporary)):
+            error.filename = str(path)
+        raise
+    except Exception:
+        disk = os.statvfs(path.parent)
+        if disk.f_bavail * disk.f_frsize < FULL_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from None
+        raise
 
 
 def _sync(path: Path) -> None:
@@ -117,10 +151,18 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text") from None
+    except NOT_JSON as error:
+        line = f", line {error.lineno}" if isinstance(error, json.JSONDecodeError) else ""
+        raise InputError(f"{path}{line}: not JSON ({why_not_json(error)}); if it is a result, {MADE_ANEW}") from None
+
+
+def why_not_json(error: Exception) -> str:
+    """What is wrong with text that is no JSON, without the advice that some of `NOT_JSON` give to programmers."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number of too many digits"
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
@@ -163,8 +205,8 @@ def read_jsonl(path: Path, *, growing: bool = False) -> Iterator[tuple[int, dict
                     return
                 try:
                     record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(f"{path}, line {number}: not JSON ({error.msg})") from None
+                except NOT_JSON as error:
+                    raise InputError(f"{path}, line {number}: not JSON ({why_not_json(error)})") from None
                 if not isinstance(record, dict):
                     raise InputError(f"{path}, line {number}: found {line.strip()[:40]!r}, expected a JSON object")
                 yield number, record

@@ -1,7 +1,9 @@
 """Typed settings: one source for validation, its messages and the documentation of every key."""
 
 import json
+import math
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from artifacts.errors import InputError
+from artifacts.files import NOT_JSON, why_not_json
+
+LARGEST = 100_000
+"""Parts of a file of settings: keys, values and lists."""
 
 
 class Settings(BaseModel):
@@ -53,6 +59,25 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _refuse_bomb(node: yaml.Node, path: Path) -> None:
+    """Refuse YAML whose aliases stand for more than anybody writes: ten lines can stand for a billion.
+
+    Raises:
+        InputError: It would have more than `LARGEST` parts, or a part that holds itself.
+    """
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # while its parts are counted: one of them may be itself
+            parts = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + (0 if isinstance(node, yaml.ScalarNode) else sum(map(size, parts)))
+        return sizes[id(node)]
+
+    if (found := size(node)) > LARGEST:
+        raise InputError(f"{path}: found aliases that stand for {found:,.0f} parts, expected at most {LARGEST:,}")
+
+
 def _place(kind: type[Settings], location: tuple[int | str, ...]) -> tuple[list[str], str]:
     """The keys that lead to a location as the file has them, and those known beside the last, as far as models tell."""
     schema = kind.model_json_schema()
@@ -90,7 +115,12 @@ def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 def read_yaml(path: Path) -> Any:
     """Read a YAML (or JSON) file; an absent or malformed one is an `InputError` naming file and line."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_bomb(node, path)
+        return loader.construct_document(node)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
@@ -101,6 +131,8 @@ def read_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         raise InputError(f"{path}{place}: not YAML ({getattr(error, 'problem', error)})") from None
+    except RecursionError:
+        raise InputError(f"{path}: not YAML (nested too deeply)") from None
 
 
 def load_settings[S: Settings](kind: type[S], text: str, option: str = "--settings") -> S:
@@ -108,6 +140,6 @@ def load_settings[S: Settings](kind: type[S], text: str, option: str = "--settin
     if text.lstrip().startswith("{"):
         try:
             return parse_settings(kind, json.loads(text), option)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{option}: not JSON ({error.msg})") from None
+        except NOT_JSON as error:
+            raise InputError(f"{option}: not JSON ({why_not_json(error)})") from None
     return parse_settings(kind, read_yaml(Path(text)), text)

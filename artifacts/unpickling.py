@@ -59,6 +59,9 @@ def load_untrusted(path: Path) -> Any:
         if not is_zip:
             return torch.load(path, map_location="cpu", weights_only=True)
         with zipfile.ZipFile(path) as archive:  # torch.save writes checksums, torch.load does not look at them
+            for entry in archive.infolist():
+                if entry.compress_type != zipfile.ZIP_STORED:  # as torch.save never does: little may stand for much
+                    raise zipfile.BadZipFile(f"{entry.filename} is compressed")
             damaged = archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")

@@ -25,7 +25,7 @@ def members(archive: Path) -> Iterator[tuple[str, Member]]:
                 if info.issparse():
                     raise InputError(f"{archive}: {info.name} is stored without its holes, expected whole files")
                 if info.isreg():
-                    yield info.name.removeprefix("./"), Member(archive, info.offset_data, info.size)
+                    yield info.name.removeprefix("./").lstrip("/"), Member(archive, info.offset_data, info.size)
     except tarfile.ReadError as error:
         raise InputError(f"{archive}: no uncompressed tar archive, or not a whole one ({error})") from None
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from artifacts.errors import InputError
 from corpora import archives
 from corpora.manifest import Member
-from corpora.settings import LIBRILIGHT_PARTS, FolderSettings, LibriLightSettings, LibriSpeechSettings
+from corpora.settings import FolderSettings, LibriLightSettings, LibriSpeechSettings
 
 SUFFIXES = (".wav", ".flac")
 AUDIO = " or ".join(SUFFIXES)
@@ -95,7 +95,7 @@ def librilight_places(settings: LibriLightSettings, folder: Path) -> Iterator[Pl
     Raises:
         InputError: A part is missing or empty, or a file lies elsewhere.
     """
-    for part in LIBRILIGHT_PARTS[: LIBRILIGHT_PARTS.index(settings.subset) + 1]:
+    for part in settings.parts:
         for name, path, member in _subset(folder, part):
             speaker, slash, rest = name.partition("/")
             if not slash or "/" not in rest:

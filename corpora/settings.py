@@ -3,9 +3,9 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from artifacts.errors import InputError
 from artifacts.settings import Settings, load_settings
@@ -31,12 +31,33 @@ def _once_each(subsets: list[str]) -> list[str]:
     return subsets
 
 
+def _is_text_source(texts: str) -> str:
+    if texts not in TEXT_TIERS and not texts.endswith((".csv", ".jsonl")):
+        raise ValueError(f"found {texts!r}, expected words, phones, or the path of a .csv or .jsonl file")
+    return texts
+
+
+TEXT_TIERS = ("words", "phones")
+"""Texts that the annotations give: the words as they are labelled, or each word as its phones."""
+TextSource = Annotated[str, AfterValidator(_is_text_source)]
+
 LibriSpeechSubset = Literal[
     "train-clean-100", "train-clean-360", "train-other-500", "dev-clean", "dev-other", "test-clean", "test-other"
 ]
 LibriLightSubset = Literal["small", "medium", "large"]
 LIBRILIGHT_PARTS: tuple[LibriLightSubset, ...] = ("small", "medium", "large")
 """The archives of Libri-Light; each subset is the one of its name and those before it."""
+LibriheavyPart = Literal[
+    "small", "medium", "large", "dev", "test_clean", "test_other", "test_clean_large", "test_other_large"
+]
+
+
+def parts_of(subset: LibriLightSubset | None, part: LibriheavyPart | None) -> tuple[LibriheavyPart, ...]:
+    """The parts of Libri-Light, or of Libriheavy, that the one of both keys which is given means."""
+    if (subset is None) == (part is None):
+        found = "neither" if subset is None else "both"
+        raise ValueError(f"found {found} subset {'nor' if subset is None else 'and'} part, expected one of them")
+    return (part,) if part else LIBRILIGHT_PARTS[: LIBRILIGHT_PARTS.index(subset) + 1] if subset else ()
 
 
 class SyntheticSettings(Settings):
@@ -86,6 +107,9 @@ class FolderSettings(Settings):
     """CSV with `speaker,gender`; relative to the source where one is named."""
     annotations: str | None = None
     """Interval table, or another form of docs/annotations.md; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell."""
 
 
 class LibriSpeechSettings(Settings):
@@ -101,6 +125,9 @@ class LibriSpeechSettings(Settings):
     """Which subsets, in this order; the three of `train` are the 960 hours."""
     annotations: str | None = None
     """Interval table, or another form of docs/annotations.md; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell."""
 
 
 class LibriLightSettings(Settings):
@@ -112,10 +139,53 @@ class LibriLightSettings(Settings):
     """The folder that holds the parts `small`, `medium` and `large`, as folders or as uncompressed `<part>.tar`."""
     source: str | None = None
     """Name of the synthetic corpus that the paths are relative to."""
-    subset: LibriLightSubset
-    """`small` is 577 hours; `medium` (5,770) has `small` in it, and `large` (57,706) both: all their parts are read."""
+    subset: LibriLightSubset | None = None
+    """`small` is 577 hours; `medium` (5,770) has `small` in it, and `large` (57,706) both: all their parts are read.
+    Either this or `part`."""
+    part: LibriLightSubset | None = None
+    """This one alone: `train: [ll-small, ll-medium]` of two parts is the subset `medium`, and `ll-small` is tokenized
+    once for both subsets. Either this or `subset`."""
     annotations: str | None = None
     """Interval table, or another form of docs/annotations.md; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell."""
+
+    @model_validator(mode="after")
+    def _means_parts(self) -> Self:
+        parts_of(self.subset, self.part)
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are read, in order."""
+        return parts_of(self.subset, self.part)
+
+
+class LibriheavySettings(Settings):
+    """Libriheavy (Kang et al. 2023): the texts of Libri-Light's books, cut as they are read. No audio is touched."""
+
+    layout: Literal["libriheavy"]
+    """`<path>/libriheavy_cuts_<part>.jsonl.gz`, as released."""
+    path: str
+    """The folder that holds these files."""
+    subset: LibriLightSubset | None = None
+    """Cumulative, as those of Libri-Light. Either this or `part`."""
+    part: LibriheavyPart | None = None
+    """One file alone. Either this or `subset`."""
+    transcript: Literal["book", "recognized"] = "book"
+    """`book` is the book's own text, with case and punctuation: what the paper trains its text topline on, and what
+    OPT's tokenizer was made for. `recognized` is the recogniser's, capitals without punctuation."""
+
+    @model_validator(mode="after")
+    def _means_parts(self) -> Self:
+        parts_of(self.subset, self.part)
+        return self
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are read, in order."""
+        return parts_of(self.subset, self.part)
 
 
 class ZeroSpeechSettings(Settings):
@@ -133,6 +203,9 @@ class ZeroSpeechSettings(Settings):
     """Which split."""
     annotations: str | None = None
     """Interval table, for the topline of true phones; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell. By default what gold.csv has: words, or sentences."""
 
 
 class StoryClozeSettings(Settings):
@@ -146,6 +219,9 @@ class StoryClozeSettings(Settings):
     """Name of the synthetic corpus that the paths are relative to."""
     annotations: str | None = None
     """Interval table, for the topline of true phones; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell."""
 
 
 class ProsAuditSettings(Settings):
@@ -196,6 +272,9 @@ class SlamkitSettings(Settings):
     """Name of the synthetic corpus that the paths are relative to."""
     annotations: str | None = None
     """Interval table, for the topline of true phones; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell."""
 
 
 class PairsSettings(Settings):
@@ -211,6 +290,9 @@ class PairsSettings(Settings):
     """Name of the synthetic corpus that the paths are relative to."""
     annotations: str | None = None
     """Interval table, for the topline of true phones; relative to the source where one is named."""
+    texts: TextSource | None = None
+    """What is said, for the topline of text: a table (docs/slm-data.md), relative to the source where one is named, or
+    `words` or `phones` for what the annotations tell."""
 
 
 SetAt = ZeroSpeechSettings | StoryClozeSettings | ProsAuditSettings | SalmonSettings | SlamkitSettings | PairsSettings
@@ -222,8 +304,13 @@ SPEECH_LAYOUTS = ("folder", "librispeech", "librilight")
 CorpusAt = FolderSettings | LibriSpeechSettings | LibriLightSettings | SetAt
 """A corpus that lies somewhere, and is not made."""
 
-Corpus = Annotated[SyntheticSettings | CorpusAt, Field(discriminator="layout")]
+Corpus = Annotated[SyntheticSettings | LibriheavySettings | CorpusAt, Field(discriminator="layout")]
 """One corpus of an experiment."""
+
+
+def has_texts(corpus: Corpus) -> bool:
+    """Whether it is known what is said in a corpus: its settings name texts, or it has some of its own."""
+    return corpus.layout in ("libriheavy", "zerospeech2021") or getattr(corpus, "texts", None) is not None
 
 
 class _Layout(Settings):

@@ -18,11 +18,16 @@ by a process of its own, in a fixed order, its evaluation files first.
 import argparse
 import tempfile
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any
 
 import soundfile
 
@@ -143,6 +148,7 @@ def synthesise(settings: SyntheticSettings, seed: int, processes: int, folder: P
 
     Raises:
         InputError: eSpeak NG is not installed.
+        ChildProcessError: A process that spoke was killed.
     """
     parts = plan(settings, seed)
     for place in ("sLM21/lexical/dev", "sLM21/syntactic/dev", "tSC", "annotations"):
@@ -152,9 +158,8 @@ def synthesise(settings: SyntheticSettings, seed: int, processes: int, folder: P
     with tempfile.TemporaryDirectory() as data, ExitStack() as stack:
         write_data(installed()[1], Path(data), [part.voice for part in parts])
         writers = {name: stack.enter_context(interval_writer(folder / "annotations" / f"{name}.csv")) for name in SETS}
-        pool = stack.enter_context(get_context("fork").Pool(processes, maxtasksperchild=1))
         progress = stack.enter_context(Progress("synthesise", len(parts), "voices"))
-        for done in pool.imap(partial(speak_part, settings, seed, Path(data), folder), parts):
+        for done in each_by_itself(partial(speak_part, settings, seed, Path(data), folder), parts, processes):
             for name, intervals in done.intervals.items():
                 writers[name](intervals)
             frequency.update(done.words)
@@ -162,6 +167,63 @@ def synthesise(settings: SyntheticSettings, seed: int, processes: int, folder: P
             progress.advance()
     write_tables(folder, parts, frequency)
     return duration_s
+
+
+def each_by_itself[A, R](function: Callable[[A], R], arguments: Iterable[A], processes: int) -> Iterator[R]:
+    """`function` of each argument, in their order, each in a process of its own, `processes` at a time.
+
+    Python's pools wait for ever for a process that was killed (by the kernel, where memory is short), and theirs for
+    a parent that was.
+
+    Raises:
+        ChildProcessError: A process ended without an answer.
+    """
+    fork = get_context("fork")
+    waiting, due = iter(enumerate(arguments)), 0
+    running: dict[Connection, tuple[int, ForkProcess]] = {}
+    answers: dict[int, R | Exception] = {}
+    try:
+        while True:
+            for number, argument in islice(waiting, processes - len(running)):
+                receiver, sender = fork.Pipe(duplex=False)
+                process = fork.Process(target=_answer, args=(sender, function, argument))
+                process.start()
+                sender.close()
+                running[receiver] = (number, process)
+            if not running:
+                return
+            for ready in wait(list(running)):
+                assert isinstance(ready, Connection)
+                number, process = running.pop(ready)
+                answers[number] = _received(ready, process)
+            while due in answers:
+                answer = answers.pop(due)
+                if isinstance(answer, Exception):
+                    raise answer
+                yield answer
+                due += 1
+    finally:
+        for _, process in running.values():
+            process.kill()
+
+
+def _answer[A, R](sender: Connection, function: Callable[[A], R], argument: A) -> None:
+    try:
+        sender.send(function(argument))
+    except Exception as error:
+        sender.send(error)
+
+
+def _received(receiver: Connection, process: ForkProcess) -> Any:
+    """What a process answered, its error, or that it was killed."""
+    try:
+        answer = receiver.recv()
+    except EOFError:
+        process.join()
+        answer = ChildProcessError(f"a process of this job was killed (exit code {process.exitcode})")
+    process.join()
+    receiver.close()
+    return answer
 
 
 def write_tables(folder: Path, parts: list[Part], frequency: Counter[str]) -> None:

@@ -4,12 +4,15 @@ import argparse
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from artifacts.errors import InputError
-from artifacts.files import read_csv
+from artifacts.files import read_csv, read_json_object, sha256
 
 COLUMNS = ("fileid", "log_likelihood", "num_tokens")
+
+SCORING = ("eos", "precision", "long", "context", "stride")
+"""How `slm.score` made them: whether EOS counts, the precision of the model, what became of long utterances."""
 
 Normalization = Literal["tokens", "none"]
 
@@ -33,6 +36,26 @@ def read_likelihoods(path: Path, normalization: Normalization) -> dict[str, floa
         log_likelihood = number(path, line, row, "log_likelihood")
         likelihoods[fileid] = log_likelihood / num_tokens if normalization == "tokens" else log_likelihood
     return likelihoods
+
+
+def read_scoring(path: Path) -> dict[str, Any] | None:
+    """How log-likelihoods were made, from the record ``<set>.json`` beside the table ``<set>.csv``.
+
+    Returns:
+        What `SCORING` names; None where there is no record, as of a table made elsewhere.
+
+    Raises:
+        InputError: What is there is no such record, or one of another table.
+    """
+    record = path.with_suffix(".json")
+    if not record.is_file():
+        return None
+    found = read_json_object(record)
+    if missing := [key for key in (*SCORING, "table_sha256") if key not in found]:
+        raise InputError(f"{record}: found no key {', '.join(missing)}, expected the record of {path}, or no such file")
+    if found["table_sha256"] != sha256(path):
+        raise InputError(f"{record}: found the record of another table, expected that of {path}, or no such file")
+    return {key: found[key] for key in SCORING}
 
 
 def number(path: Path, line: int, row: Mapping[str, str], column: str) -> float:

@@ -20,7 +20,14 @@ from typing import Any
 from artifacts.errors import InputError, run
 from artifacts.files import read_csv, write_csv
 from artifacts.provenance import provenance
-from eval.likelihoods import Normalization, add_normalization, named, read_likelihoods, require_same_files
+from eval.likelihoods import (
+    Normalization,
+    add_normalization,
+    named,
+    read_likelihoods,
+    read_scoring,
+    require_same_files,
+)
 from eval.scores import Subject, add_score_arguments, parse_subject, score_stem, with_training, write_score
 from eval.statistics import NUM_RESAMPLES, bootstrap_interval
 
@@ -238,6 +245,7 @@ def write_pair_score(
         n=len(items),
         conditions={
             "normalization": given.normalization,
+            "scoring": read_scoring(given.likelihoods),
             "ties": 0.5,
             "item": "mean over its voices",
             "interval": f"percentile bootstrap over items, {NUM_RESAMPLES} resamples",

@@ -1,57 +1,193 @@
-"""The language model: OPT (Zhang et al., 2022), and its loss on packed documents.
+"""The language model: OPT (Zhang et al., 2022), any causal model of transformers, or one that has read text (TWIST).
 
-transformers' modules are imported by their full names, which is faster than through its front door.
+Whatever its architecture, the vocabulary is that of the tokens, and packed documents have the logits that
+each has alone: where they have not, the model is refused. transformers' modules are imported by their full
+names, which is faster than through its front door.
 """
 
+from dataclasses import fields
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
-import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from torch import Tensor
-from torch.nn import functional
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
+from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from transformers.models.opt.configuration_opt import OPTConfig
-from transformers.models.opt.modeling_opt import OPTForCausalLM
 from transformers.utils import logging
 
 from artifacts.errors import InputError
 from artifacts.files import atomic_folder, read_json
 from artifacts.seeds import seed_for
 from slm import attention
-from slm.attention import lay_out
-from slm.packing import IGNORED, Batch
+from slm.attention import lay_out_rows
 from slm.settings import ModelSettings
 from slm.store import BOS, EOS, PAD
 
 logging.disable_progress_bar()  # a bar for one small file
 
+POSITIONS = "max_position_embeddings"
+"""How transformers calls the longest input, whatever a model's own name for it is."""
 
-def build_model(settings: ModelSettings, vocab_size: int, seed: int) -> OPTForCausalLM:
-    """An OPT for packed batches, with random weights drawn from the seed."""
-    config = OPTConfig(
-        vocab_size=vocab_size,
-        hidden_size=settings.hidden_size,
-        word_embed_proj_dim=settings.hidden_size,
-        num_hidden_layers=settings.num_layers,
-        num_attention_heads=settings.num_heads,
-        ffn_dim=settings.ffn_size,
-        max_position_embeddings=settings.context,
-        dropout=settings.dropout,
-        attention_dropout=settings.attention_dropout,
-        init_std=settings.init_std,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
-    )
+FROM_TOKENS = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
+"""Keys of a configuration that are not a recipe's to give."""
+
+EXACT = 1e-4
+"""Largest difference of a packed logit from that of the document alone, as a share of the largest logit."""
+
+BROKEN = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, StrictDataclassError)
+"""What transformers raises at a configuration that it cannot make a model of."""
+
+
+def build_model(settings: ModelSettings, vocab_size: int, seed: int) -> PreTrainedModel:
+    """A causal model for packed batches, its random weights drawn from the seed.
+
+    Raises:
+        InputError: The settings describe no causal model, one whose packed documents would not be as if
+            alone, or the weights to start from cannot be read.
+    """
+    config = configuration(settings)
+    config.vocab_size = vocab_size
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = PAD, BOS, EOS
+    _require_positions(config, settings)
     torch.manual_seed(seed_for(seed, "weights"))
-    model = OPTForCausalLM(config)
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    except BROKEN as error:
+        raise InputError(f"model: {_one_line(error)}") from None
+    if settings.init is not None:
+        _take_weights(model, settings.init)
+    if not isinstance(config, OPTConfig):
+        require_exact(model)
     model.set_attn_implementation(attention.NAME)
     return model
 
 
-def save_model(model: OPTForCausalLM, folder: Path) -> None:
+def configuration(settings: ModelSettings) -> PreTrainedConfig:
+    """The network in transformers' terms, but for its vocabulary.
+
+    Raises:
+        InputError: There is no such model, or it has no such key.
+    """
+    if settings.init is None and settings.architecture is None:
+        return OPTConfig(
+            hidden_size=settings.hidden_size,
+            word_embed_proj_dim=settings.hidden_size,
+            num_hidden_layers=settings.num_layers,
+            num_attention_heads=settings.num_heads,
+            ffn_dim=settings.ffn_size,
+            max_position_embeddings=settings.context,
+            dropout=settings.dropout,
+            attention_dropout=settings.attention_dropout,
+            init_std=settings.init_std,
+        )
+    given = dict(settings.architecture or {})
+    model_type, text = given.pop("model_type", None), None
+    if settings.init is not None:
+        text = _read(AutoConfig, settings.init)
+        if model_type not in (None, text.model_type):
+            raise InputError(
+                f"model.architecture.model_type: found {model_type}, expected {text.model_type} as in {settings.init}"
+            )
+    try:
+        kind = type(AutoConfig.for_model(model_type) if text is None else text)
+        names = {field.name for field in fields(kind)}
+        alias = kind.attribute_map.get(POSITIONS, POSITIONS)
+        for key in given:
+            if key in FROM_TOKENS:
+                raise InputError(f"model.architecture: found {key}, expected it to follow from the tokens")
+            if key not in names | kind.attribute_map.keys():
+                raise InputError(f"model.architecture: unknown key {key}, expected one of {kind.__name__}'s")
+        if text is not None:
+            return kind.from_dict(text.to_dict() | given)
+        if alias in names:
+            given = {alias: settings.context} | given
+        return kind(**given)
+    except BROKEN as error:
+        raise InputError(f"model.architecture: {_one_line(error)}") from None
+
+
+def _require_positions(config: PreTrainedConfig, settings: ModelSettings) -> None:
+    """Check that the context is no longer than the model's."""
+    positions = getattr(config, POSITIONS, None)  # some have no bound
+    if positions is not None and positions < settings.context:
+        raise InputError(f"model.context: found {settings.context}, expected at most the model's {positions} positions")
+
+
+def _take_weights(model: PreTrainedModel, init: str) -> None:
+    """Give a model the weights of a text's, but for the embeddings and what predicts tokens from the last layer."""
+    text, report = _read(AutoModelForCausalLM, init, dtype=torch.float32, weights_only=True, output_loading_info=True)
+    if report["missing_keys"]:
+        raise InputError(f"model.init: {init}: found no weights {min(report['missing_keys'])}, expected all")
+    drawn = {
+        id(weights)
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+        if layer is not None
+        for weights in layer.parameters()
+    }
+    kept = {name: weights for name, weights in model.named_parameters() if id(weights) not in drawn}
+    read = text.state_dict()
+    with torch.no_grad():
+        for name, weights in kept.items():
+            if name not in read or read[name].shape != weights.shape:
+                found = tuple(read[name].shape) if name in read else "none"
+                raise InputError(f"model.init: {init}: {name}: found {found}, expected {tuple(weights.shape)}")
+            weights.copy_(read[name])
+        for name, values in model.named_buffers():
+            if name in read:
+                values.copy_(read[name])
+
+
+def _read(kind: Any, init: str, **options: Any) -> Any:
+    """What `kind` reads from a folder, or from the hub; no code of others runs, and pickles hold tensors alone."""
+    if (init.startswith((".", "/", "~")) or init.count("/") > 1) and not Path(init).is_dir():
+        raise InputError(f"model.init: {init}: no such folder")
+    try:
+        return kind.from_pretrained(init, trust_remote_code=False, **options)
+    except (OSError, UnpicklingError, SafetensorError, *BROKEN) as error:
+        raise InputError(f"model.init: {init}: not a language model ({_one_line(error)})") from None
+
+
+@torch.no_grad()
+def require_exact(model: PreTrainedModel) -> None:
+    """Check on two documents that packing leaves a model's logits as they are.
+
+    Raises:
+        InputError: It does not: the model attends in its own way, or is not told where a document begins.
+    """
+    lengths = (5, 9)
+    inputs = torch.arange(sum(lengths))[None] % model.config.vocab_size
+    positions = torch.cat([torch.arange(length) for length in lengths])[None]
+    pieces = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None]
+    name = model.config.model_type
+    model.eval()
+    try:
+        model.set_attn_implementation("eager")
+        alone = [model(document, use_cache=False).logits[0] for document in inputs.split(lengths, dim=1)]
+        model.set_attn_implementation(attention.NAME)
+        if model.config._attn_implementation != attention.NAME:
+            raise InputError(
+                f"model: {name} cannot be trained on packed documents: its attention is not to be replaced"
+            )
+        layout = lay_out_rows(pieces.numpy(), positions.numpy())
+        packed = model(inputs, position_ids=positions, layout=layout, use_cache=False).logits[0]
+    except BROKEN as error:
+        raise InputError(f"model: {name} cannot be trained on packed documents ({_one_line(error)})") from None
+    finally:
+        model.train()
+    apart = (packed - torch.cat(alone)).abs().max() / packed.abs().max()
+    if not apart <= EXACT:
+        raise InputError(
+            f"model: {name} cannot be trained on packed documents: a logit is {apart:.1g} of the largest off where "
+            f"documents are side by side, expected at most {EXACT:g}"
+        )
+
+
+def save_model(model: PreTrainedModel, folder: Path) -> None:
     """Write a folder that `AutoModelForCausalLM.from_pretrained` reads."""
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary)
@@ -66,41 +202,15 @@ def load_model(folder: Path) -> PreTrainedModel:
     read_json(folder / "config.json")  # the library would look for an absent folder among the names of its hub
     try:
         model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder}: not a language model ({reason})") from None
+        raise InputError(f"{folder}: not a language model ({_one_line(error)})") from None
     if report["missing_keys"]:
         raise InputError(f"{folder}: found no weights {min(report['missing_keys'])}, expected all of the model's")
     return model.eval()
 
 
-def packed_logits(model: OPTForCausalLM, batch: Batch) -> Tensor:
-    """Logits of packed documents, each as if it were alone; (contexts, time, vocabulary).
-
-    Args:
-        model: As `build_model` made it: its attention knows the pieces.
-    """
-    rows, places = lay_out(batch.pieces, batch.positions)
-    logits: Tensor = model(
-        on_device(batch.inputs, model.device),
-        position_ids=on_device(batch.positions, model.device),
-        rows=[on_device(row, model.device) for row in rows],
-        places=on_device(places, model.device),
-        use_cache=False,
-    ).logits
-    return logits
-
-
-def summed_loss(model: OPTForCausalLM, batch: Batch) -> Tensor:
-    """Negative log-likelihood of a batch's targets, in nats, summed over `batch.num_predicted` of them."""
-    logits = packed_logits(model, batch).float().flatten(0, 1)
-    targets = on_device(batch.targets, model.device).flatten()
-    return functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
-
-
-def on_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """An array as a tensor on the device, without waiting for the copy."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."

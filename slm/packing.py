@@ -7,7 +7,8 @@ target. The rule, which is part of what a number of steps means:
   length, each a document of its own from there on; every pair is in exactly one piece
 - pieces go longest first into the fullest context that has room (best fit; Ding et al., 2024); what
   room is left at a context's end is padding
-- pieces do not see each other: attention is causal within a piece, and positions start at 0 in each
+- pieces do not see each other: attention is causal within a piece, and positions start at 0 in each; where documents
+  are `together` instead, a context is one piece: each document is predicted from those before it too
 - every epoch has all pieces once; which piece of equal ones goes where, and the order of the contexts,
   are drawn from (seed, epoch)
 
@@ -16,13 +17,21 @@ Lengths alone decide how many contexts an epoch has, so the contexts of any step
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from artifacts.seeds import generator
 from slm.store import PAD, TokenStore
 
-RULE = "whole documents, best fit, longest first; cut where longer than the context; attention within each"
+Documents = Literal["apart", "together"]
+"""Whether the documents of a context see each other."""
+
+_PACKED = "whole documents, best fit, longest first; cut where longer than the context"
+RULES: dict[Documents, str] = {
+    "apart": f"{_PACKED}; attention within each",
+    "together": f"{_PACKED}; attention over the whole context",
+}
 """Recorded with every model."""
 
 IGNORED = -100
@@ -51,15 +60,26 @@ class PackedCorpus:
     Args:
         context: Tokens of a context.
         seed: With the epoch, decides the order.
+        documents: Which documents of each store (`slm.subsets`), rising; all of them where left out.
+        together: Whether the documents of a context see each other.
 
     Attributes:
         num_contexts: Contexts of one epoch.
         num_predicted: Predicted tokens of one epoch.
     """
 
-    def __init__(self, stores: Sequence[TokenStore], context: int, seed: int) -> None:
-        self.stores, self.context, self.seed = list(stores), context, seed
-        starts, lengths = zip(*(cut(store.offsets, context) for store in stores), strict=True)
+    def __init__(
+        self,
+        stores: Sequence[TokenStore],
+        context: int,
+        seed: int,
+        documents: Sequence[np.ndarray] | None = None,
+        together: bool = False,
+    ) -> None:
+        self.stores, self.context, self.seed, self.together = list(stores), context, seed, together
+        of_each = [None] * len(stores) if documents is None else documents
+        pieces = (cut(store.offsets, context, chosen) for store, chosen in zip(stores, of_each, strict=True))
+        starts, lengths = zip(*pieces, strict=True)
         self._store = np.repeat(np.arange(len(stores)), [len(part) for part in lengths])
         self._start, self._length = np.concatenate(starts), np.concatenate(lengths)
         self.num_predicted = int(self._length.sum())
@@ -94,20 +114,25 @@ class PackedCorpus:
                 inputs[row, begin:end], targets[row, begin:end] = tokens[:-1], tokens[1:]
                 positions[row, begin:end] = np.arange(end - begin)
                 pieces[row, begin:end] = count
+            if self.together:
+                positions[row, :end], pieces[row, :end] = np.arange(end), 0
         return Batch(inputs, targets, positions, pieces, int((targets != IGNORED).sum()))
 
 
-def cut(offsets: np.ndarray, context: int) -> tuple[np.ndarray, np.ndarray]:
+def cut(offsets: np.ndarray, context: int, documents: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """First token and number of pairs of every piece, in order of the documents; each (pieces,).
 
     Args:
         offsets: First token of every document, and the end of the last; (documents + 1,).
+        documents: Those to cut; all of them where left out.
     """
-    pairs = np.diff(offsets) - 1
+    firsts, pairs = offsets[:-1], np.diff(offsets) - 1
+    if documents is not None:
+        firsts, pairs = firsts[documents], pairs[documents]
     pieces_of = -(-pairs // context)
     document = np.repeat(np.arange(len(pairs)), pieces_of)
     number = np.arange(len(document)) - np.repeat(np.cumsum(pieces_of) - pieces_of, pieces_of)
-    return offsets[document] + number * context, np.minimum(pairs[document] - number * context, context)
+    return firsts[document] + number * context, np.minimum(pairs[document] - number * context, context)
 
 
 def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:

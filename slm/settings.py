@@ -4,18 +4,23 @@ Defaults are the paper's (section 4.1). What it leaves to "the defaults of OPT-1
 `OPTConfig` for the network, and for the optimiser the defaults of SlamKit, the framework it names.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from artifacts.settings import Settings
 from artifacts.trackers import TrackerName
+from slm.packing import Documents
 
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ModelSettings(Settings):
-    """The network: OPT (Zhang et al., 2022), from random initialisation. Its vocabulary is that of the tokens."""
+    """The network: OPT (Zhang et al., 2022) of these numbers, another causal model of transformers, or one of text.
+
+    Its vocabulary is that of the tokens, whatever it is. Weights are drawn at random, or all but the embeddings
+    are those of a language model of text (TWIST; Hassid et al., 2023).
+    """
 
     hidden_size: PositiveInt = 768
     """Width of the residual stream and of the embeddings. transformers: hidden_size, word_embed_proj_dim"""
@@ -26,13 +31,33 @@ class ModelSettings(Settings):
     ffn_size: PositiveInt = 3072
     """Width inside the feed-forward layers. transformers: ffn_dim"""
     context: int = Field(default=2048, ge=2)
-    """Longest input in tokens, and the number of learned positions. transformers: max_position_embeddings"""
+    """Longest input in tokens, and the number of learned positions. transformers: max_position_embeddings.
+    With `init` the positions are those of the text's model; the context may be shorter."""
     dropout: Rate = 0.1
     """Dropout after attention and feed-forward, OPT's default. SlamKit trains with 0.0."""
     attention_dropout: Rate = 0.0
     """Dropout of the attention weights, OPT's default."""
     init_std: PositiveFloat = 0.02
     """Standard deviation of the initial weights, OPT's default."""
+    architecture: dict[str, Any] | None = None
+    """Another model than OPT by the numbers above: keys of its configuration in transformers, `model_type` among
+    them (`{model_type: llama, hidden_size: 768, ...}`). With `init`: what differs from the text's model
+    (`{dropout: 0.0}`). Vocabulary, special tokens and positions follow from the tokens and `context`."""
+    init: str | None = None
+    """Folder, or name on the hub, of a language model of text whose weights to start from. Its embeddings, and
+    what predicts tokens from the last layer, are drawn anew for the units; the rest is kept, and so is its shape."""
+
+    @model_validator(mode="after")
+    def _describes_one_model(self) -> Self:
+        if self.architecture is None and self.init is None:
+            return self
+        given = sorted(self.model_fields_set - {"architecture", "init", "context"})
+        numbers = [key for key in given if getattr(self, key) != type(self).model_fields[key].default]
+        if numbers:
+            raise ValueError(f"{numbers[0]}: a number of OPT, expected it in architecture, as that model calls it")
+        if self.init is None and "model_type" not in (self.architecture or {}):
+            raise ValueError("architecture: found no model_type, expected one, such as llama")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
@@ -79,9 +104,14 @@ class TrainingSettings(Settings):
     batch_size: PositiveInt = 16
     """Contexts that go through the network at once."""
     accumulation: PositiveInt = 4
-    """Batches whose gradients make one update."""
+    """Batches whose gradients make one update. Devices share them: a multiple of their number."""
+    documents: Documents = "apart"
+    """Whether the utterances of a context see each other: `apart`, attention and positions are each one's own;
+    `together`, they are the context's. Validation and scores have every utterance alone."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the matrix products (autocast); weights, loss and validation are float32 always."""
+    compile: bool = True
+    """Compile the network's blocks on a GPU (torch.compile, which takes a minute at the start), attention with them."""
     validate_every: PositiveInt = 1000
     """Steps between two validations, SlamKit's default; the last step always has one."""
     checkpoint_every: PositiveInt = 1000
@@ -122,6 +152,15 @@ class Slm(Settings):
     train: list[str] = Field(min_length=1)
     """Corpora it is trained on."""
     validation: str
-    """Corpus whose loss selects the checkpoint: one that shares no speaker with the training corpora (not checked)."""
+    """Corpus whose loss selects the checkpoint: one that shares no speaker and no utterance with those trained on."""
+    hours: PositiveFloat | None = None
+    """Train on so many hours of `train`, drawn by the experiment's seed: fewer hours lie within more (figure 3). All
+    of `train` by default. Needs units that know how long they last."""
+    systems: list[str] | None = None
+    """The encoder-layer-quantizer combinations that it is trained for; the experiment's `systems` by default."""
+    follow: list[str] = []
+    """Zero-shot metrics of `evaluation` to watch while it learns: at each validation, the share of its set's pairs
+    whose correct stimulus is the likelier, in the training's log. The training is the same without, and the metrics
+    are not these: they weigh voices and items."""
     seeds: list[NonNegativeInt] = Field(default=[0], min_length=1)
     """One model is trained for each; added to the experiment's seed."""

@@ -1,20 +1,24 @@
 """Train a language model on units: ``python -m slm.train --settings config/slm/opt-125m.yaml --tokens ...``.
 
-Started again, a training goes on from its newest checkpoint and ends where it would have ended
-without the interruption, on the CPU bit for bit: the seed and the step decide everything drawn at
-random, so a checkpoint holds no generator's state and no place in the data but the step. SIGTERM,
-SIGUSR1, Ctrl-C or the end of a time budget stop it after the step it is in, saved, with exit code 75.
+On several GPUs: the same command behind ``torchrun --nproc-per-node 4 -m`` or ``srun``. Started again, a
+training goes on from its newest checkpoint and ends where it would have ended without the interruption, on the
+CPU bit for bit: the seed and a batch's number decide everything drawn at random, so a checkpoint holds no
+generator's state and no place in the data but the step. SIGTERM, SIGUSR1, Ctrl-C or the end of a time budget
+stop it after the step it is in, saved, with exit code 75.
 """
 
 import argparse
 import math
+import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.models.opt.modeling_opt import OPTForCausalLM
+from transformers.modeling_utils import PreTrainedModel
 
 from artifacts.checkpoints import ADVICE, CheckpointWriter, load_newest_checkpoint, require_finite
 from artifacts.device import choose_device
@@ -22,17 +26,20 @@ from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
 from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
-from artifacts.log import Log
-from artifacts.progress import Progress
 from artifacts.provenance import provenance
-from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
-from artifacts.trackers import Trackers
+from artifacts.workers import ALONE, Workers, together
 from corpora.speakers import read_genders, require_other_speakers
-from slm.model import build_model, save_model, summed_loss
-from slm.packing import RULE, PackedCorpus
-from slm.settings import OptimizerSettings, SlmRecipe
-from slm.store import TokenStore, open_stores
+from slm.batches import TensorBatch, Way, prefetch
+from slm.follow import Followed, pair_accuracy, read_followed
+from slm.loss import summed_loss
+from slm.model import build_model, save_model
+from slm.packing import RULES, PackedCorpus
+from slm.record import Record
+from slm.settings import SlmRecipe
+from slm.step import Stepper, compile_blocks, learning_rate
+from slm.store import FIRST_UNIT, TokenStore, open_stores, require_held_out
+from slm.subsets import Subset, draw_subset, hours_of
 
 
 def train(
@@ -42,90 +49,100 @@ def train(
     folder: Path,
     seed: int,
     device: torch.device,
+    workers: Workers = ALONE,
     time_budget_s: float | None = None,
-) -> tuple[OPTForCausalLM, dict[str, Any]]:
+    follow: Sequence[Followed] = (),
+) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Train, or go on with the training in `folder`.
 
     Args:
         folder: Holds `log.jsonl` and `checkpoints/`.
+        workers: All processes of the training; the first writes.
         time_budget_s: Seconds after which to save and stop.
+        follow: Evaluation sets whose accuracy is logged beside each validation; the training is the same without.
 
     Returns:
         The model with the weights of the lowest validation loss, and a summary: best step, its loss in
-        nats per token, tokens predicted, epochs, wall seconds (of all runs), device.
+        nats per token, tokens predicted, epochs, wall seconds (of all runs), device, number of them.
 
     Raises:
-        InputError: A loss or a weight is not finite, or a tracker is not installed.
+        InputError: The recipe's model cannot be made, a loss or a weight is not finite, a tracker is not
+            installed, or the batches of a step cannot be shared out evenly.
         Stopped: A signal or the time budget stopped the training; it is saved.
     """
     every, num_steps = recipe.training, recipe.training.steps
     model = build_model(recipe.model, corpus.stores[0].vocab_size, seed).to(device)
-    optimizer = build_optimizer(model, recipe.optimizer)
-    start, tokens_seen, seconds_before = 0, 0, 0.0
-    best: dict[str, Any] = {"loss": math.inf, "step": 0, "model": {}}
-    checkpoint = load_newest_checkpoint(folder / "checkpoints")
-    if checkpoint is not None:
-        model.load_state_dict(checkpoint["model"])
-        optimizer.load_state_dict(checkpoint["optimizer"])
-        best, start = checkpoint["best"], checkpoint["step"]
-        tokens_seen, seconds_before = checkpoint["tokens_seen"], checkpoint["seconds"]
+    stepper = Stepper(model, recipe, seed, workers)
+    start, tokens_before, seconds_before, best = _go_on(stepper, folder)
+    way = choose_way(model, recipe, device)
+    if way == "blocks":
+        compile_blocks(model)
+    if workers.is_first:
+        how = "compiled, attention by blocks" if way == "blocks" else "not compiled, attention by rows"
+        print(f"network: {how}", file=sys.stderr)
     began = time.monotonic()
+    num_predicted = 0  # this worker's, since `start`
     unchecked: dict[int, Tensor] = {}
-    note = ""
 
-    with (
-        Interruption(time_budget_s) as interruption,
-        Log(folder / "log.jsonl", start) as log,
-        Trackers(every.trackers, folder, recipe.model_dump(mode="json")) as trackers,
-        CheckpointWriter(folder / "checkpoints", every.keep_checkpoints) as checkpoints,
-        Progress("train", num_steps, "steps", start) as progress,
-    ):
+    with ExitStack() as stack:
+        interruption = stack.enter_context(Interruption(time_budget_s))
+        record = stack.enter_context(Record(recipe, folder, start, tokens_before, workers.is_first))
+        writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)
+        checkpoints = stack.enter_context(writer) if workers.is_first else None
 
-        def write(line: dict[str, Any]) -> None:
-            log.write(line)
-            trackers.write(line)
+        def tokens_seen() -> int:
+            return tokens_before + int(workers.total(num_predicted))
 
-        for step in range(start, num_steps):
-            loss, gradient_norm, num_predicted = training_step(model, optimizer, corpus, recipe, seed, step)
+        for step, batches in _shares(corpus, stepper, range(start, num_steps), way, record):
+            outcome = stepper.step(batches, step)
             done = step + 1
-            tokens_seen += num_predicted
-            unchecked[done] = torch.stack([loss, gradient_norm])
+            num_predicted += sum(batch.num_predicted for batch in batches)
+            unchecked[done] = torch.stack(outcome)
             logs, validates, saves = (
                 done % interval == 0 or done == num_steps
                 for interval in (every.log_every, every.validate_every, every.checkpoint_every)
             )
-            stops = interruption.requested is not None and done < num_steps
+            stops = workers.any(interruption.requested is not None) and done < num_steps
             if logs or validates or saves or stops:
                 check_finite(unchecked)
 
             if logs:
-                line = {"split": "train", "step": done, "loss": loss.item(), "gradient_norm": gradient_norm.item()}
-                rate = learning_rate(step, num_steps, recipe.optimizer)
-                write(line | {"learning_rate": rate, "tokens_seen": tokens_seen})
-                note = f"loss {line['loss']:.3f}"
+                line = {"step": done, "loss": outcome.loss.item(), "gradient_norm": outcome.gradient_norm.item()}
+                line["learning_rate"] = learning_rate(step, num_steps, recipe.optimizer)
+                record.training(line, tokens_seen())
 
             if validates:
-                validation_loss = validate(model, validation, every.batch_size)
-                write({"split": "validation", "step": done, "loss": validation_loss})
-                if validation_loss < best["loss"]:
+                paused = time.monotonic()
+                loss = validate(model, validation, every.batch_size, way, workers)
+                record.evaluation({"split": "validation", "step": done, "loss": loss}, time.monotonic() - paused)
+                if loss < best["loss"]:
                     weights = {name: weight.clone() for name, weight in model.state_dict().items()}
-                    best = {"loss": validation_loss, "step": done, "model": weights}
+                    best = {"loss": loss, "step": done, "model": weights}
+                for followed in follow if workers.is_first else ():
+                    paused = time.monotonic()
+                    accuracy = pair_accuracy(model, followed)
+                    found = {"split": followed.name, "step": done, "accuracy": accuracy}
+                    record.evaluation(found, time.monotonic() - paused)
 
             if saves or stops:
-                state = {
-                    "step": done,
-                    "tokens_seen": tokens_seen,
-                    "seconds": seconds_before + time.monotonic() - began,
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "best": best,
-                }
-                require_finite(state["model"], done)  # the losses were those before the update
-                checkpoints.save(done, state)
-            progress.advance(note=note)
+                require_finite(model.state_dict(), done)  # the losses were those before the update
+                seen = tokens_seen()
+                if checkpoints is not None:
+                    state = {
+                        "step": done,
+                        "tokens_seen": seen,
+                        "seconds": seconds_before + time.monotonic() - began,
+                        "model": model.state_dict(),
+                        "optimizer": stepper.optimizer.state_dict(),
+                        "best": best,
+                    }
+                    checkpoints.save(done, state)
+            record.step_done()
             if stops:
-                checkpoints.wait()
-                why = interruption.requested
+                if checkpoints is not None:
+                    checkpoints.wait()
+                workers.wait()  # the first that ends has its launcher end the others, who may still be writing
+                why = interruption.requested or "a signal to another worker"
                 raise Stopped(f"stopped by {why} after step {done:,} of {num_steps:,}, saved: start again to go on")
 
     model.load_state_dict(best["model"])
@@ -134,88 +151,69 @@ def train(
         "steps": num_steps,
         "best_step": best["step"],
         "validation_loss": best["loss"],
-        "tokens_seen": tokens_seen,
+        "tokens_seen": tokens_seen(),
         "epochs": contexts_seen / corpus.num_contexts,
         "wall_s": seconds_before + time.monotonic() - began,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "num_devices": workers.size,
     }
     return model, summary
 
 
-def build_optimizer(model: OPTForCausalLM, settings: OptimizerSettings) -> torch.optim.AdamW:
-    """AdamW over all weights."""
-    return torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+def _go_on(stepper: Stepper, folder: Path) -> tuple[int, int, float, dict[str, Any]]:
+    """Take up the newest checkpoint, if there is one: its step, tokens seen, seconds, and the best weights so far."""
+    checkpoint = load_newest_checkpoint(folder / "checkpoints")
+    start = 0 if checkpoint is None else checkpoint["step"]
+    if stepper.workers.total(start) != start * stepper.workers.size:
+        raise InputError(f"{folder / 'checkpoints'}: workers found different checkpoints, expected a shared folder")
+    if checkpoint is None:
+        return 0, 0, 0.0, {"loss": math.inf, "step": 0, "model": {}}
+    stepper.model.load_state_dict(checkpoint["model"])
+    stepper.optimizer.load_state_dict(checkpoint["optimizer"])
+    return start, checkpoint["tokens_seen"], checkpoint["seconds"], checkpoint["best"]
 
 
-def learning_rate(step: int, num_steps: int, settings: OptimizerSettings) -> float:
-    """Learning rate of a step, counted from 0: a linear rise, then half a cosine down to the last step."""
-    peak, final, warmup = settings.learning_rate, settings.final_learning_rate, settings.warmup_steps
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    progress = (step + 1 - warmup) / (num_steps - warmup)
-    return final + (peak - final) * (1 + math.cos(math.pi * progress)) / 2
+def choose_way(model: PreTrainedModel, recipe: SlmRecipe, device: torch.device) -> Way:
+    """How attention keeps pieces apart: by blocks where they are compiled, which those with dropout cannot be."""
+    dropout = getattr(model.config, "attention_dropout", 0) or getattr(model.config, "attn_pdrop", 0)
+    return "blocks" if device.type == "cuda" and recipe.training.compile and not dropout else "rows"
 
 
-def training_step(
-    model: OPTForCausalLM,
-    optimizer: torch.optim.Optimizer,
-    corpus: PackedCorpus,
-    recipe: SlmRecipe,
-    seed: int,
-    step: int,
-) -> tuple[Tensor, Tensor, int]:
-    """One update of the weights. Nothing here waits for the device.
-
-    Every predicted token of the step weighs the same, however the accumulated batches divide them.
-
-    Returns:
-        The loss before the update in nats per token, the gradient's norm before clipping, and the
-        number of tokens predicted.
-    """
-    settings = recipe.training
-    device = model.device
-    first = step * settings.accumulation * settings.batch_size
-    batches = [
-        corpus.batch(first + number * settings.batch_size, settings.batch_size)
-        for number in range(settings.accumulation)
-    ]
-    num_predicted = sum(batch.num_predicted for batch in batches)
-    torch.manual_seed(seed_for(seed, "dropout", step))
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(step, settings.steps, recipe.optimizer)
-
-    model.train()
-    optimizer.zero_grad()
-    loss = torch.zeros((), device=device)
-    for batch in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-            share = summed_loss(model, batch) / num_predicted
-        share.backward()  # type: ignore[no-untyped-call]
-        loss += share.detach()
-    gradient_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
-    optimizer.step()
-    return loss, gradient_norm, num_predicted
+def _shares(
+    corpus: PackedCorpus, stepper: Stepper, steps: range, way: Way, record: Record
+) -> Iterator[tuple[int, list[TensorBatch]]]:
+    """Each step with this worker's share of its batches."""
+    settings = stepper.recipe.training
+    numbers = (step * settings.accumulation + index for step in steps for index in stepper.share)
+    spans = ((number * settings.batch_size, settings.batch_size) for number in numbers)
+    stream = prefetch(corpus, spans, way, stepper.model.device)
+    for step in steps:
+        asked = time.monotonic()
+        batches = [next(stream) for _ in stepper.share]
+        record.waited(time.monotonic() - asked)
+        yield step, batches
 
 
 @torch.inference_mode()
-def validate(model: OPTForCausalLM, validation: PackedCorpus, batch_size: int) -> float:
+def validate(
+    model: PreTrainedModel, validation: PackedCorpus, batch_size: int, way: Way = "rows", workers: Workers = ALONE
+) -> float:
     """Negative log-likelihood in nats per predicted token, every document alone, in float32.
+
+    Args:
+        batch_size: Contexts that go through the network at once.
+        workers: All processes of the training, who share the contexts.
 
     Raises:
         InputError: It is not finite.
     """
     model.eval()
     nats = torch.zeros((), dtype=torch.float64, device=model.device)
-    for first in range(0, validation.num_contexts, batch_size):
-        size = min(batch_size, validation.num_contexts - first)
-        nats += summed_loss(model, validation.batch(first, size))
+    starts = range(workers.rank * batch_size, validation.num_contexts, workers.size * batch_size)
+    spans = ((first, min(batch_size, validation.num_contexts - first)) for first in starts)
+    for batch in prefetch(validation, spans, way, model.device):
+        nats += summed_loss(model, batch)
+    workers.add_up(nats)
     loss = nats.item() / validation.num_predicted
     if not math.isfinite(loss):
         raise InputError(f"validation: found a loss of {loss}, expected a finite number; {ADVICE}")
@@ -241,19 +239,22 @@ def check_finite(unchecked: dict[int, Tensor]) -> None:
     unchecked.clear()
 
 
-def identity(recipe: SlmRecipe, seed: int, stores: list[TokenStore], held_out: TokenStore) -> dict[str, Any]:
+def identity(
+    recipe: SlmRecipe, seed: int, stores: list[TokenStore], held_out: TokenStore, subset: Subset | None = None
+) -> dict[str, Any]:
     """What decides a training's result."""
-    only_looking = {"log_every", "checkpoint_every", "keep_checkpoints", "trackers"}
+    only_looking = {"log_every", "checkpoint_every", "keep_checkpoints", "trackers", "compile"}
     return {
         "recipe": recipe.model_dump(mode="json", exclude={"training": only_looking}),
         "seed": seed,
         "tokens": [[store.corpus, sha256(store.folder / "tokens.bin")] for store in stores],
+        "subset": subset and subset._asdict(),
         "validation_tokens": [held_out.corpus, sha256(held_out.folder / "tokens.bin")],
     }
 
 
 def main() -> None:
-    """Train an OPT on token stores, or go on with a training."""
+    """Train a language model on token stores, or go on with a training."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--settings", required=True, help="recipe: a YAML file, or JSON")
     parser.add_argument(
@@ -262,7 +263,16 @@ def main() -> None:
     parser.add_argument("--validation-tokens", type=Path, required=True, metavar="STORE", help="selects the checkpoint")
     parser.add_argument("--speakers", type=Path, nargs="+", default=[], metavar="CSV", help="who speaks in the stores")
     parser.add_argument("--validation-speakers", type=Path, metavar="CSV", help="who speaks in validation: others")
+    parser.add_argument(
+        "--follow",
+        action="append",
+        default=[],
+        metavar="NAME=UNITS.jsonl=ITEMS.csv",
+        help="evaluation set whose pairs are scored beside each validation (repeatable)",
+    )
     parser.add_argument("--slm", required=True, help="name of the language model")
+    parser.add_argument("--hours", type=float, help="train on so many hours of the stores, all of them by default")
+    parser.add_argument("--subset-seed", type=int, default=0, help="draws which hours; fewer lie within more")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument(
@@ -276,24 +286,41 @@ def main() -> None:
     if given.speakers:
         heard = [speaker for table in given.speakers for speaker in read_genders(table)]
         require_other_speakers(heard, read_genders(given.validation_speakers), str(given.validation_speakers))
+    with together() as workers:
+        _train_and_write(recipe, given, workers)
+
+
+def _train_and_write(recipe: SlmRecipe, given: argparse.Namespace, workers: Workers) -> None:
+    context, documents = recipe.model.context, recipe.training.documents
     *stores, held_out = open_stores([*given.tokens, given.validation_tokens])
-    corpus = PackedCorpus(stores, recipe.model.context, given.seed)
-    validation = PackedCorpus([held_out], recipe.model.context, given.seed)
+    require_held_out(stores, held_out)
+    subset = None if given.hours is None else Subset(given.hours, given.subset_seed)
+    chosen = None if subset is None else draw_subset(stores, subset)
+    corpus = PackedCorpus(stores, context, given.seed, chosen, together=documents == "together")
+    validation = PackedCorpus([held_out], context, given.seed)
+    num_units = held_out.vocab_size - FIRST_UNIT
+    follow = [read_followed(text, num_units, context) for text in given.follow]
     device = choose_device(given.device)
-    with locked(given.output):
-        set_aside_another(given.output, identity(recipe, given.seed, stores, held_out))
-        model, summary = train(recipe, corpus, validation, given.output, given.seed, device, given.time_budget)
+    with ExitStack() as stack:
+        if workers.is_first:
+            stack.enter_context(locked(given.output))
+            set_aside_another(given.output, identity(recipe, given.seed, stores, held_out, subset))
+        workers.wait()  # until an earlier training is out of the way
+        model, summary = train(
+            recipe, corpus, validation, given.output, given.seed, device, workers, given.time_budget, follow
+        )
+        if not workers.is_first:
+            return
         save_model(model, given.output / "model")
         inputs = {str(store.folder): store.folder / "tokens.bin" for store in (*stores, held_out)}
-        hours = [store.hours for store in stores if store.hours is not None]
         about = {
             "slm": given.slm,
             "corpus": "+".join(store.corpus for store in stores),
-            "hours": sum(hours) if len(hours) == len(stores) else None,
+            "hours": hours_of(stores, chosen),
             "vocab_size": held_out.vocab_size,
             "num_parameters": model.num_parameters(),
             "seed": given.seed,
-            "packing": RULE,
+            "packing": RULES[documents],
             "provenance": provenance(recipe.model_dump(mode="json"), inputs, given.seed),
         }
         write_json(given.output / "summary.json", about | summary)

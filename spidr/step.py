@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from artifacts.gradients import Gradients
 from artifacts.seeds import seed_for
 from artifacts.workers import Workers
 from spidr.batches import Batch
 from spidr.codebook import ClusterStatistics
-from spidr.gradients import Gradients
 from spidr.learner import Objective, SpidR, Tally
 from spidr.schedules import learning_rate, teacher_decay
 from spidr.settings import OptimizerSettings, Recipe

@@ -1,5 +1,7 @@
 """Artifacts are whole or absent, settings are checked, bad input is one line."""
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from artifacts import files
 from artifacts.errors import InputError
 from artifacts.files import (
     atomic_file,
@@ -188,3 +191,45 @@ def test_provenance_has_checksums_of_files(tmp_path: Path) -> None:
     assert record["inputs"]["input"]["sha256"] == sha256(path)
     assert record["seed"] == 3
     assert record["packages"]["numpy"]
+
+
+FULL = """
+from pathlib import Path
+from artifacts.errors import run
+from artifacts.files import atomic_file
+
+def main():
+    with atomic_file(Path("made") / "model.bin"), open("/dev/full", "wb", buffering=0) as disk:
+        disk.write(bytes(100))
+
+run(main)
+"""
+
+
+def test_a_full_disk_is_one_line_that_names_the_file_and_what_to_do(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", FULL]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    expected = "error: made/model.bin: No space left on device; make room and start again\n"
+    assert (done.returncode, done.stderr) == (os.EX_IOERR, expected)
+    assert list((tmp_path / "made").iterdir()) == []
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_library_that_does_not_say_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_full: bool
+) -> None:
+    monkeypatch.setattr(files, "FULL_BYTES", 2**62 if is_full else 0)
+    for whole in (atomic_file, atomic_folder):
+        with pytest.raises(OSError if is_full else RuntimeError) as error, whole(tmp_path / "made"):
+            raise RuntimeError("file write failed")
+        assert not is_full or (error.value.errno, error.value.filename) == (errno.ENOSPC, str(tmp_path / "made"))
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(InputError, match="bad"), whole(tmp_path / "made"):
+            raise InputError("bad")
+
+
+def test_an_input_that_may_not_be_read_keeps_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error, atomic_file(tmp_path / "made"):
+        (tmp_path / "input").read_text()
+    assert error.value.filename == str(tmp_path / "input")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
@@ -22,11 +23,15 @@ import slm.train
 from artifacts.errors import InputError
 from artifacts.interruption import Stopped
 from artifacts.settings import load_settings, parse_settings
+from artifacts.workers import ALONE
+from slm.batches import as_tensors, prefetch
+from slm.loss import packed_logits
 from slm.model import build_model
-from slm.packing import PackedCorpus
+from slm.packing import IGNORED, PackedCorpus
 from slm.settings import OptimizerSettings, Slm, SlmRecipe
+from slm.step import Outcome, Stepper, compile_blocks, learning_rate
 from slm.store import TokenStore, write_store
-from slm.train import build_optimizer, identity, learning_rate, train, training_step
+from slm.train import identity, train
 from units.records import UnitSequence, write_units
 
 NUM_UNITS = 12
@@ -92,7 +97,12 @@ def trained(stores: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def log_of(folder: Path, split: str) -> list[dict[str, Any]]:
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    """Lines of the log, but for what depends on the clock."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    for line in lines:
+        if line["split"] == "train":
+            assert line.pop("tokens_per_s") > 0
+            assert 0 <= line.pop("waited_for_data") < 1
     return [line for line in lines if line["split"] == split]
 
 
@@ -129,8 +139,10 @@ def test_transformers_loads_the_best_model(trained: Path, stores: Path) -> None:
 
 def assert_same_training(folder: Path, expected: Path) -> None:
     """Log, model and summary are those of the other, but for the time that it took."""
-    for name in ("log.jsonl", "model/model.safetensors", "model/config.json"):
+    for name in ("model/model.safetensors", "model/config.json"):
         assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    for split in ("train", "validation"):
+        assert log_of(folder, split) == log_of(expected, split)
     summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, expected)]
     for summary in summaries:
         del summary["wall_s"], summary["provenance"]
@@ -141,14 +153,16 @@ def assert_same_training(folder: Path, expected: Path) -> None:
 def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
     trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
-    def step_until_stop(*arguments: Any) -> Any:
+    take_step = Stepper.step
+
+    def step_until_stop(*arguments: Any) -> Outcome:
         if arguments[-1] == stop:
             raise KeyboardInterrupt
-        return training_step(*arguments)
+        return take_step(*arguments)
 
     folder = tmp_path / "seed0"
     with monkeypatch.context() as patch:
-        patch.setattr(slm.train, "training_step", step_until_stop)
+        patch.setattr(Stepper, "step", step_until_stop)
         with pytest.raises(KeyboardInterrupt):
             run_main(patch, stores, folder)
     run_main(monkeypatch, stores, folder)
@@ -158,14 +172,15 @@ def test_a_resumed_training_ends_bit_for_bit_like_an_uninterrupted_one(
 SLOWLY = """
 import time, slm.train
 from artifacts.errors import run
+from slm.step import Stepper
 
-step = slm.train.training_step
+step = Stepper.step
 
 def slow_step(*arguments):
     time.sleep(0.1)
     return step(*arguments)
 
-slm.train.training_step = slow_step
+Stepper.step = slow_step
 run(slm.train.main)
 """
 
@@ -226,7 +241,7 @@ def test_a_tracker_shows_the_numbers_of_the_log_and_makes_no_other_training(
         losses = [(step, number) for name, step, number in shown if name == f"{split}/loss"]
         assert losses == [(line["step"], line["loss"]) for line in log_of(folder, split)]
     assert shown[-1] == ("closed", 40, 0.0)
-    monkeypatch.setattr(slm.train, "training_step", None)
+    monkeypatch.setattr(Stepper, "step", None)
     run_main(monkeypatch, stores, folder)  # as finished as without the tracker
 
 
@@ -237,7 +252,7 @@ def test_a_finished_training_is_not_repeated(
         raise AssertionError
 
     before = (trained / "model" / "model.safetensors").read_bytes()
-    monkeypatch.setattr(slm.train, "training_step", no_step)
+    monkeypatch.setattr(Stepper, "step", no_step)
     run_main(monkeypatch, stores, trained)
     assert (trained / "model" / "model.safetensors").read_bytes() == before
 
@@ -253,15 +268,25 @@ def test_a_training_with_other_settings_starts_afresh_and_keeps_the_earlier_one(
     assert log_of(folder / "earlier-1", "train") == log_of(trained, "train")
 
 
+def one_step(recipe: SlmRecipe, corpus: PackedCorpus, step: int) -> Outcome:
+    """A step of an untrained model."""
+    settings = recipe.training
+    numbers = range(step * settings.accumulation, (step + 1) * settings.accumulation)
+    packed = [corpus.batch(number * settings.batch_size, settings.batch_size) for number in numbers]
+    model = build_model(recipe.model, NUM_UNITS + 2, 0)
+    outcome = Stepper(model, recipe, 0, ALONE).step([as_tensors(batch, "rows") for batch in packed], step)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    return outcome
+
+
 def test_accumulated_batches_make_the_gradient_of_one(stores: Path) -> None:
     corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
     norms, losses = [], []
     for batch_size, accumulation in ((6, 1), (3, 2), (1, 6)):
         recipe = changed(model={"dropout": 0.0}, training={"batch_size": batch_size, "accumulation": accumulation})
-        model = build_model(recipe.model, NUM_UNITS + 2, 0)
-        loss, norm, _ = training_step(model, build_optimizer(model, recipe.optimizer), corpus, recipe, 0, 3)
-        losses.append(loss.item())
-        norms.append(norm.item())
+        outcome = one_step(recipe, corpus, 3)
+        losses.append(outcome.loss.item())
+        norms.append(outcome.gradient_norm.item())
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
     assert norms == pytest.approx([norms[0]] * 3, rel=1e-4)
 
@@ -271,9 +296,7 @@ def test_bfloat16_learns_nearly_the_same(stores: Path) -> None:
     losses = []
     for precision in ("float32", "bfloat16"):
         recipe = changed(model={"dropout": 0.0}, training={"precision": precision})
-        model = build_model(recipe.model, NUM_UNITS + 2, 0)
-        losses.append(training_step(model, build_optimizer(model, recipe.optimizer), corpus, recipe, 0, 0)[0].item())
-        assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+        losses.append(one_step(recipe, corpus, 0).loss.item())
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
 
@@ -298,13 +321,15 @@ def test_a_loss_that_is_not_finite_stops_the_training(
 def test_weights_spoilt_by_the_last_update_are_not_saved(
     stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step_that_spoils(model: torch.nn.Module, *arguments: Any) -> Any:
-        measured = training_step(model, *arguments)
-        if arguments[-1] == 9:
-            next(model.parameters()).data.fill_(torch.inf)
-        return measured
+    take_step = Stepper.step
 
-    monkeypatch.setattr(slm.train, "training_step", step_that_spoils)
+    def step_that_spoils(stepper: Stepper, *arguments: Any) -> Outcome:
+        outcome = take_step(stepper, *arguments)
+        if arguments[-1] == 9:
+            next(stepper.model.parameters()).data.fill_(torch.inf)
+        return outcome
+
+    monkeypatch.setattr(Stepper, "step", step_that_spoils)
     corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
     with pytest.raises(InputError, match=r"step 10: .* found a weight that is not finite"):
         train(changed(), corpus, corpus, tmp_path, 0, CPU)
@@ -327,6 +352,42 @@ def test_the_last_logged_loss_stays_on_the_progress_line(
     train(changed(training={"steps": 10}), corpus, corpus, tmp_path, 0, CPU)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ") and "left" in line]
     assert ["loss" in line for line in lines] == [False] * 2 + [True] * 8
+
+
+def test_blocks_share_one_graph_and_compiled_they_compute_the_same(stores: Path) -> None:
+    corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
+    counter = CompileCounter()
+    compiled, plain = (build_model(changed(model={"num_layers": 4}).model, NUM_UNITS + 2, 0).eval() for _ in range(2))
+    compile_blocks(compiled, backend=counter)
+    for first in (0, 2, 4):
+        packed = corpus.batch(first, 2)
+        with torch.no_grad():
+            found = packed_logits(compiled, as_tensors(packed, "blocks"))
+            expected = packed_logits(plain, as_tensors(packed, "rows"))
+        there = torch.from_numpy(packed.targets) != IGNORED
+        torch.testing.assert_close(found[there], expected[there], rtol=0, atol=1e-5)
+    assert counter.frame_count == 1
+
+
+def test_batches_are_those_of_the_corpus_whatever_is_made_ahead(stores: Path) -> None:
+    corpus, again = (PackedCorpus([TokenStore(stores / "train")], 64, 0) for _ in range(2))
+    spans = [(first, 2) for first in (0, 2, 9, 40, 41, 3)]
+    for span, batch in zip(spans, prefetch(corpus, spans, "rows", CPU), strict=True):
+        expected = again.batch(*span)
+        assert np.array_equal(batch.inputs.numpy(), expected.inputs)
+        assert np.array_equal(batch.targets.numpy(), expected.targets)
+        assert batch.num_predicted == expected.num_predicted
+
+
+def test_documents_together_are_another_training_and_said_so(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_main(monkeypatch, stores, tmp_path / "seed0", changed(training={"documents": "together"}))
+    apart, together = (json.loads((place / "summary.json").read_text()) for place in (trained, tmp_path / "seed0"))
+    assert apart["packing"].endswith("attention within each")
+    assert together["packing"].endswith("attention over the whole context")
+    assert log_of(tmp_path / "seed0", "train") != log_of(trained, "train")
+    assert together["tokens_seen"] == apart["tokens_seen"]
 
 
 def test_the_learning_rate_rises_then_falls_to_its_final_value() -> None:

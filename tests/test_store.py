@@ -10,12 +10,14 @@ import pytest
 
 import slm.store
 from artifacts.errors import InputError
-from slm.store import TokenStore, open_stores, write_store
-from units.records import UnitSequence, write_units
+from slm.store import TokenStore, open_stores, require_held_out, write_store
+from units.records import TextUnits, UnitSequence, UntimedUnits, write_units
 
 
-def write(folder: Path, utterances: list[list[int]], num_units: int = 10, name: str = "train") -> Path:
-    sequences = [UnitSequence(f"utt{i}", units, [2] * len(units)) for i, units in enumerate(utterances)]
+def write(
+    folder: Path, utterances: list[list[int]], num_units: int = 10, name: str = "train", prefix: str = "utt"
+) -> Path:
+    sequences = [UnitSequence(f"{prefix}{i}", units, [2] * len(units)) for i, units in enumerate(utterances)]
     write_units(folder / f"{name}.jsonl", sequences)
     write_store(folder / f"{name}.jsonl", num_units, 50.0, name, folder / name)
     return folder / name
@@ -30,13 +32,42 @@ def test_a_document_is_bos_units_eos(tmp_path: Path) -> None:
 
 
 def test_hours_are_those_of_the_frames(tmp_path: Path) -> None:
-    assert TokenStore(write(tmp_path, [[0, 9, 0], [5]])).hours == pytest.approx(8 / 50 / 3600)
+    store = TokenStore(write(tmp_path, [[0, 9, 0], [5]]))
+    assert store.hours == pytest.approx(8 / 50 / 3600)
+    assert store.seconds is not None
+    assert store.seconds.tolist() == [6 / 50, 2 / 50]
 
 
-def test_the_largest_vocabulary_of_16_bits_is_kept(tmp_path: Path) -> None:
-    assert TokenStore(write(tmp_path, [[65533]], num_units=65534)).document(0).tolist() == [1, 65535, 1]
-    with pytest.raises(InputError, match="num_units: found 65535, expected 1 to 65534"):
-        write(tmp_path, [[0]], num_units=65535)
+@pytest.mark.parametrize(("num_units", "dtype"), [(65534, "uint16"), (65535, "uint32"), (250_000, "uint32")])
+def test_tokens_are_16_bits_wide_up_to_65536_of_them_and_then_32(tmp_path: Path, num_units: int, dtype: str) -> None:
+    folder = write(tmp_path, [[num_units - 1, 0]], num_units=num_units)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == dtype
+    store = TokenStore(folder)
+    assert store.tokens.dtype == np.dtype(dtype)
+    assert store.document(0).tolist() == [1, num_units + 1, 2, 1]
+
+
+def test_more_units_than_32_bits_have_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="num_units: found 4294967295, expected 1 to 4,294,967,294"):
+        write(tmp_path, [[0]], num_units=2**32 - 1)
+
+
+def test_units_without_durations_make_a_store_of_unknown_hours(tmp_path: Path) -> None:
+    write_units(tmp_path / "units.jsonl", [UntimedUnits("a", [3, 1]), UnitSequence("b", [2], [5])])
+    write_store(tmp_path / "units.jsonl", 10, 50.0, "theirs", tmp_path / "store")
+    store = TokenStore(tmp_path / "store")
+    assert (store.hours, store.seconds) == (None, None)
+    assert [store.document(index).tolist() for index in range(2)] == [[1, 5, 3, 1], [1, 4, 1]]
+    assert list(store.fileids()) == ["a", "b"]
+
+
+def test_the_tokens_of_a_text_may_follow_themselves(tmp_path: Path) -> None:
+    write_units(tmp_path / "units.jsonl", [TextUnits("a", [7, 7, 7], "ha ha ha")])
+    write_store(tmp_path / "units.jsonl", 10, 50.0, "text", tmp_path / "store")
+    assert TokenStore(tmp_path / "store").document(0).tolist() == [1, 9, 9, 9, 1]
+    write_units(tmp_path / "speech.jsonl", [UntimedUnits("a", [7, 7, 7])])
+    with pytest.raises(InputError, match="line 1: found a unit twice in a row, expected run-length encoded units"):
+        write_store(tmp_path / "speech.jsonl", 10, 50.0, "speech", tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +91,7 @@ def test_a_truncated_store_is_an_error(tmp_path: Path) -> None:
         TokenStore(folder)
 
 
-@pytest.mark.parametrize("name", ["config.json", "offsets.npy", "tokens.bin"])
+@pytest.mark.parametrize("name", ["config.json", "offsets.npy", "tokens.bin", "seconds.npy"])
 def test_a_store_without_one_of_its_files_is_an_error(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path, [[1, 2]])
     (folder / name).unlink()
@@ -81,6 +112,33 @@ def test_stores_of_different_frame_rates_do_not_mix(tmp_path: Path) -> None:
         write_store(tmp_path / "units.jsonl", 10, rate, folder.name, folder)
     with pytest.raises(InputError, match=r"b: found frames a second of 100.0, expected 50.0 as in"):
         open_stores(folders)
+
+
+def test_a_store_of_another_kind_is_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, [[1, 2]])
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"dtype": "float64"}))
+    with pytest.raises(InputError, match="dtype: found 'float64', expected uint16 or uint32"):
+        TokenStore(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "fileids.txt").write_text("utt0\nutt1\n")
+    with pytest.raises(InputError, match="found 2 names, expected 1"):
+        list(TokenStore(folder).fileids())
+
+
+def test_a_validation_set_with_an_utterance_that_is_trained_on_is_named(tmp_path: Path) -> None:
+    train = TokenStore(write(tmp_path, [[1, 2], [3, 4]], name="train"))
+    # A name alone is no overlap: numbered files of two folders share theirs.
+    require_held_out([train], TokenStore(write(tmp_path, [[5], [3, 4, 5]], name="fine")))
+    with pytest.raises(InputError, match=r"some: found utterance utt1, which .*train has too"):
+        require_held_out([train], TokenStore(write(tmp_path, [[5], [3, 4], [6]], name="some")))
+
+
+def test_a_validation_set_that_is_trained_on_under_other_names_is_named(tmp_path: Path) -> None:
+    stores = [TokenStore(write(tmp_path, units, name=name)) for name, units in (("a", [[1, 2, 1]]), ("b", [[1], [2]]))]
+    same = TokenStore(write(tmp_path, [[1], [2]], name="same", prefix="other"))
+    with pytest.raises(InputError, match=r"same: found the same tokens as .*b, expected a validation set"):
+        require_held_out(stores, same)
 
 
 def test_the_entry_point_writes_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

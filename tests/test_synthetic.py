@@ -2,6 +2,8 @@
 
 import csv
 import math
+import os
+import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -20,6 +22,7 @@ from corpora.annotations import read_intervals
 from corpora.espeak import installed
 from corpora.lexicon import ALL_FORMS, TOPICS, UNHEARD, crossings, inflect, without_stress
 from corpora.settings import SyntheticSettings
+from corpora.synthetic import each_by_itself
 
 SETS = ("train", "valid", "dev", "lexical", "syntactic", "tsc")
 EVALUATION = {"lexical": "sLM21/lexical/dev", "syntactic": "sLM21/syntactic/dev", "tsc": "tSC"}
@@ -299,3 +302,22 @@ def test_without_espeak_the_message_says_what_to_install(monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
     with pytest.raises(InputError, match="expected the package espeakng-loader"):
         installed()
+
+
+def square(number: int) -> int:
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 5:
+        raise InputError("found 5")
+    return number**2
+
+
+def test_each_is_done_by_itself_in_order_and_its_error_is_ours() -> None:
+    assert list(each_by_itself(square, [2, 1, 0, 4], 2)) == [4, 1, 0, 16]
+    with pytest.raises(InputError, match="found 5"):
+        list(each_by_itself(square, [2, 5], 2))
+
+
+def test_a_process_that_is_killed_is_not_waited_for() -> None:
+    with pytest.raises(ChildProcessError, match=r"a process of this job was killed \(exit code -9\)"):
+        list(each_by_itself(square, range(5), 2))

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from artifacts.errors import InputError
+from artifacts.errors import MADE_ANEW, InputError
 from artifacts.files import atomic_folder, read_csv, read_json_object, write_csv, write_json
 from artifacts.seeds import generator
 
@@ -116,12 +116,26 @@ class FeatureReader:
         if held < place.start + place.num_frames:
             raise InputError(
                 f"{self.folder / place.shard}: found {held} frames, expected those of {fileid} "
-                f"up to {place.start + place.num_frames}"
+                f"up to {place.start + place.num_frames}: {self._made_anew()}"
             )
         if start == stop:  # safetensors refuses an empty slice at the end of a tensor
             return np.empty((0, self.dim), dtype=np.float32)
         frames: np.ndarray = shard[place.start + start : place.start + stop]
         return frames.astype(np.float32)
+
+    def check(self) -> None:
+        """See that every utterance's frames are there, without reading them.
+
+        Raises:
+            InputError: A shard is missing or truncated.
+        """
+        for fileid in self.fileids:
+            self.frames(fileid, 0, 0)
+
+    def _made_anew(self) -> str:
+        """What to do about a damaged shard: the folder is made as a whole, in a pass with those beside it."""
+        whole = self.folder.parent if (self.folder.parent / "pass.json").exists() else self.folder
+        return MADE_ANEW.replace("it", str(whole), 1)
 
     def _place(self, fileid: str) -> _Place:
         try:
@@ -137,9 +151,15 @@ class FeatureReader:
             try:
                 tensor = safe_open(path, framework="numpy").get_slice("features")  # type: ignore[no-untyped-call]
             except FileNotFoundError:
-                raise InputError(f"{path}: no such file, expected a shard of the index beside it") from None
-            except SafetensorError as error:
-                raise InputError(f"{path}: not a whole safetensors file with a tensor `features` ({error})") from None
+                raise InputError(
+                    f"{path}: no such file, expected a shard of the index beside it: {self._made_anew()}"
+                ) from None
+            except (SafetensorError, OSError) as error:
+                raise InputError(
+                    f"{path}: not a whole safetensors file with a tensor `features` ({error}): {self._made_anew()}"
+                ) from None
+            if tensor.get_dtype() not in SAFETENSORS_DTYPES.values():
+                raise InputError(f"{path}: found {tensor.get_dtype()}, expected one of {', '.join(SAFETENSORS_DTYPES)}")
             shape = tensor.get_shape()
             if len(shape) != 2 or shape[1] != self.dim:
                 raise InputError(f"{path}: found shape {shape}, expected (frames, {self.dim})")

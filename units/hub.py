@@ -10,10 +10,12 @@ without running code (``weights_only``), which is all that some releases have.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch.nn.functional import layer_norm
 from transformers import AutoModel, logging
@@ -24,6 +26,8 @@ from units.encoders import GPU_BATCH_SAMPLES
 # Else transformers asks a service of the hub to convert a release that has no safetensors.
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
+UNREADABLE = (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError, StrictDataclassError)
+"""What transformers raises at a folder that it cannot make a model of."""
 STANDARDIZE_EPS = 1e-7
 """As transformers' feature extractor, which the released models are evaluated with."""
 
@@ -58,8 +62,9 @@ class HubModel:
                 num_hidden_layers=max(1, highest_layer),
                 dtype=torch.float32,
                 output_loading_info=True,
+                trust_remote_code=False,
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{folder / 'config.json'}: source: cannot load {source} ({reason})") from None
         # The mask embedding is read in training only; some fine-tuned releases lack it.

@@ -22,12 +22,25 @@ from artifacts.errors import InputError
 
 CLASSES = ("KMeans", "MiniBatchKMeans")
 """Of ``sklearn.cluster``, in any of its versions: those whose unit is the nearest centroid."""
+LARGEST_BYTES = 2**30
+"""Of a file once it is decompressed: 30,000 centroids of dimension 4,096. A megabyte can stand for a thousand."""
+
+
+def _read(opened: Callable[[io.BytesIO], Any]) -> Callable[[bytes], bytes]:
+    def decompress(content: bytes) -> bytes:
+        with opened(io.BytesIO(content)) as file:
+            read: bytes = file.read(LARGEST_BYTES + 1)
+            return read
+
+    return decompress
+
+
 DECOMPRESS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x78": zlib.decompress,
-    b"\x1f\x8b": gzip.decompress,
-    b"BZ": bz2.decompress,
-    b"\xfd7zXZ": lzma.decompress,
-    b"\x5d\x00": lzma.decompress,
+    b"\x78": lambda content: zlib.decompressobj().decompress(content, LARGEST_BYTES + 1),
+    b"\x1f\x8b": _read(gzip.open),
+    b"BZ": _read(bz2.open),
+    b"\xfd7zXZ": _read(lzma.open),
+    b"\x5d\x00": _read(lzma.open),
 }
 """What joblib's ``compress`` makes, by the first bytes; a pickle begins with none of them."""
 EXPECTED = f"expected a joblib or pickle file of scikit-learn's {' or '.join(CLASSES)}"
@@ -172,6 +185,8 @@ def _of_estimator(content: bytes) -> np.ndarray:
     for start, decompress in DECOMPRESS.items():
         if content.startswith(start):
             content = decompress(content)
+            if len(content) > LARGEST_BYTES:
+                raise ValueError(f"found more than {LARGEST_BYTES:,} bytes once decompressed")
             break
     found = _Reader(io.BytesIO(content)).load()
     if not (isinstance(found, Record) and found.path.startswith("sklearn.") and found.is_a(*CLASSES)):

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from artifacts.errors import InputError
+from artifacts.errors import MADE_ANEW, InputError
 from artifacts.files import atomic_folder, read_json_object, require_keys, write_json
 
 Kind = Literal["kmeans", "codebook"]
@@ -63,12 +63,14 @@ def load_quantizer(folder: Path) -> Quantizer:
         tensors = load_file(weights)
     except FileNotFoundError:
         raise InputError(f"{weights}: no such file") from None
-    except SafetensorError as error:
-        raise InputError(f"{weights}: not a whole safetensors file ({error})") from None
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:  # the last two: types that numpy has not
+        raise InputError(f"{weights}: not a whole safetensors file ({error}): {MADE_ANEW}") from None
     for name in TENSORS[kind]:
         if name not in tensors or len(tensors[name]) != config["num_units"]:
             found = tensors[name].shape if name in tensors else "none"
             raise InputError(f"{weights}: {name}: found {found}, expected {config['num_units']} rows")
+        if tensors[name].dtype.kind != "f":
+            raise InputError(f"{weights}: {name}: found {tensors[name].dtype}, expected floats")
     return Quantizer(folder, kind, **{key: config[key] for key in TYPES}, tensors=tensors)
 
 

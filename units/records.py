@@ -3,7 +3,8 @@
 ``{"fileid": "61-70968-0003", "units": [5, 17, 5], "durations": [2, 1, 4]}``: the sequence without
 repetitions is what the language model reads; the durations, in frames, add up to the utterance's
 frames and give them back to the metrics of frames (ABX on units, PNMI). Units from elsewhere may have
-no durations: such lines serve language models and nothing else.
+no durations: such lines serve language models and nothing else. The units of a text carry it, as ``"text"``: they
+are tokens, of which one may follow itself.
 """
 
 import json
@@ -30,6 +31,13 @@ class UntimedUnits:
 
     fileid: str
     units: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class TextUnits(UntimedUnits):
+    """The tokens of a text, as they are, and the text."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +75,28 @@ def read_vocabulary(path: Path) -> Vocabulary:
         InputError: A number is missing or not positive, or there is a fraction of a unit.
     """
     config = read_json_object(path)
-    for key, kinds, what in (("num_units", (int,), "whole number"), ("frame_rate_hz", (int, float), "number")):
-        found: Any = config.get(key)
-        if type(found) not in kinds or not found > 0:
-            raise InputError(f"{path}: {key}: found {found!r}, expected a positive {what}")
-    return Vocabulary(config["num_units"], float(config["frame_rate_hz"]))
+    return Vocabulary(
+        int(_positive(config, "num_units", (int,), path)),
+        float(_positive(config, "frame_rate_hz", (int, float), path)),
+    )
+
+
+def read_num_units(path: Path) -> int:
+    """The number of units alone, which is all that text has: its units have no frame rate.
+
+    Raises:
+        InputError: It is missing or no positive whole number.
+    """
+    return int(_positive(read_json_object(path), "num_units", (int,), path))
+
+
+def _positive(config: Mapping[str, Any], key: str, kinds: Sequence[type], path: Path) -> int | float:
+    found: Any = config.get(key)
+    if type(found) not in kinds or not found > 0:
+        what = "whole number" if float not in kinds else "number"
+        raise InputError(f"{path}: {key}: found {found!r}, expected a positive {what}")
+    positive: int | float = found
+    return positive
 
 
 def run_length(frames: np.ndarray) -> tuple[list[int], list[int]]:
@@ -98,7 +123,8 @@ def read_units(path: Path) -> Iterator[UnitSequence]:
 
 
 def read_untimed_units(path: Path) -> Iterator[UntimedUnits]:
-    """Stream the utterances of a file of units whose lines may have no durations; those that do are `UnitSequence`.
+    """Stream the utterances of a file of units whose lines may have no durations; those that do are `UnitSequence`,
+    those of a text `TextUnits`.
 
     Raises:
         InputError: As `read_units`.
@@ -118,6 +144,9 @@ def _read(path: Path, keys: Sequence[str]) -> Iterator[UntimedUnits]:
             raise InputError(f"{where}: fileid {fileid} again, first on line {first_line[fileid]}")
         first_line[fileid] = line
         units = whole_numbers(record["units"], 0, f"{where}: units")
+        if isinstance(record.get("text"), str) and "durations" not in record:
+            yield TextUnits(fileid, units, record["text"])
+            continue
         durations = None
         if "durations" in record:
             durations = read_durations(record, "durations", units, where)
@@ -158,6 +187,8 @@ def unit_writer(path: Path) -> Iterator[Callable[[UntimedUnits], None]]:
             record: dict[str, Any] = {"fileid": sequence.fileid, "units": sequence.units}
             if isinstance(sequence, UnitSequence):
                 record["durations"] = sequence.durations
+            if isinstance(sequence, TextUnits):
+                record["text"] = sequence.text
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
         yield write

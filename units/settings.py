@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from artifacts.settings import Settings
 from units.registry import find
@@ -17,6 +17,13 @@ def _is_sorted(layers: list[int]) -> list[int]:
 Layers = Annotated[list[Annotated[int, Field(ge=0, le=99)]], Field(min_length=1), AfterValidator(_is_sorted)]
 """Layers count from 1; 0 is the input of the first block."""
 
+Quantizers = Annotated[
+    Annotated[list[str], Tag("list")] | Annotated[dict[str, Layers], Tag("layers")],
+    # So that a wrong one is told once, not as a wrong list and a wrong mapping.
+    Discriminator(lambda value: "layers" if isinstance(value, dict) else "list"),
+]
+"""Names of quantizers, each for all layers of the encoder, or name -> the layers it makes units of."""
+
 
 class SpidrEncoder(Settings):
     """SpidR or DinoSR, trained here from a recipe or made elsewhere."""
@@ -25,6 +32,8 @@ class SpidrEncoder(Settings):
     """Which of the two objectives it was trained with."""
     name: str | None = None
     """How tables and figures call it."""
+    group: str | None = Field(None, min_length=1)
+    """Block of table 7 it stands in, e.g. self-supervised."""
     recipe: str | None = None
     """Training recipe, a YAML file beside the experiment file. Either this or `path`."""
     train: list[str] = []
@@ -37,8 +46,8 @@ class SpidrEncoder(Settings):
     """Folder of an encoder made elsewhere. Either this or `recipe`."""
     layers: Layers
     """Layers whose features are evaluated."""
-    quantizers: list[str] = []
-    """Quantizers that make units of each of these layers."""
+    quantizers: Quantizers = []
+    """Quantizers that make units of each of these layers, or of some: `{kmeans256: [1, 2, 3], codebook: [3]}`."""
 
     @model_validator(mode="after")
     def _comes_from_one_place(self) -> Self:
@@ -61,6 +70,8 @@ class HubEncoder(Settings):
     """A model that transformers loads."""
     name: str | None = None
     """How tables and figures call it."""
+    group: str | None = Field(None, min_length=1)
+    """Block of table 7 it stands in, e.g. self-supervised."""
     source: str
     """Name in the registry (`hubert-base`; `python -m units.encoders list` shows them all), name on the hub
     (`facebook/hubert-base-ls960`), or a folder in the same form."""
@@ -69,8 +80,8 @@ class HubEncoder(Settings):
     there needs a value, which is how the model was trained."""
     layers: Layers
     """Layers whose features are evaluated."""
-    quantizers: list[str] = []
-    """Quantizers that make units of each of these layers."""
+    quantizers: Quantizers = []
+    """Quantizers that make units of each of these layers, or of some: `{kmeans256: [1, 2, 3], codebook: [3]}`."""
 
     @model_validator(mode="after")
     def _is_known_well_enough(self) -> Self:
@@ -95,12 +106,15 @@ class ConvertedEncoder(Settings):
     """An encoder whose folder says itself what it is."""
     name: str | None = None
     """How tables and figures call it."""
+    group: str | None = Field(None, min_length=1)
+    """Block of table 7 it stands in, e.g. self-supervised."""
     path: str
     """The encoder folder."""
     layers: Layers
     """Layers whose features are evaluated."""
-    quantizers: list[str] = []
-    """Quantizers that make units of each of these layers; of kind codebook with Spin, whose last layer has one."""
+    quantizers: Quantizers = []
+    """Quantizers that make units of each of these layers, or name -> some of them. One of kind codebook makes them of
+    Spin's last layer alone."""
 
 
 class SpinEncoder(Settings):
@@ -110,6 +124,8 @@ class SpinEncoder(Settings):
     """Spin: speaker-invariant clustering."""
     name: str | None = None
     """How tables and figures call it."""
+    group: str | None = Field(None, min_length=1)
+    """Block of table 7 it stands in, e.g. self-supervised."""
     recipe: str
     """Recipe of the fine-tuning, a YAML file beside the experiment file."""
     base: str
@@ -118,8 +134,9 @@ class SpinEncoder(Settings):
     """Corpora it is fine-tuned on."""
     layers: Layers
     """Layers whose features are evaluated."""
-    quantizers: list[str] = []
-    """Quantizers that make units of each of these layers; of kind codebook for the last layer alone."""
+    quantizers: Quantizers = []
+    """Quantizers that make units of each of these layers, or name -> some of them. One of kind codebook makes them of
+    the last layer alone."""
 
 
 class CustomEncoder(Settings):
@@ -129,6 +146,8 @@ class CustomEncoder(Settings):
     """An encoder that is loaded by code from elsewhere."""
     name: str | None = None
     """How tables and figures call it."""
+    group: str | None = Field(None, min_length=1)
+    """Block of table 7 it stands in, e.g. self-supervised."""
     loader: str = Field(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     """Callable that takes `options` and `device`, and returns an object that can do what `units.encoders.Encoder` says:
     `mypackage.mymodule:load`. The module lies in the working directory or on PYTHONPATH."""
@@ -136,8 +155,8 @@ class CustomEncoder(Settings):
     """Keywords of the loader."""
     layers: Layers
     """Layers whose features are evaluated."""
-    quantizers: list[str] = []
-    """Quantizers that make units of each of these layers."""
+    quantizers: Quantizers = []
+    """Quantizers that make units of each of these layers, or of some: `{kmeans256: [1, 2, 3], codebook: [3]}`."""
 
 
 class MfccEncoder(Settings):
@@ -147,6 +166,8 @@ class MfccEncoder(Settings):
     """MFCC, the baseline without learning."""
     name: str | None = None
     """How tables and figures call it."""
+    group: str | None = Field(None, min_length=1)
+    """Block of table 7 it stands in, e.g. self-supervised."""
     layers: tuple[Literal[1]] = (1,)
     """They have one layer."""
     quantizers: list[str] = []
@@ -164,11 +185,43 @@ class PhonesEncoder(Settings):
     """None: a phone is a unit."""
 
 
+class TextEncoder(Settings):
+    """What is said, as a tokenizer writes it: the topline of language models, which hears nothing."""
+
+    family: Literal["text"]
+    """Texts of the corpora; a token is a unit."""
+    name: str | None = None
+    """How tables and figures call it."""
+    tokenizer: str
+    """Local folder or name on the hub of a tokenizer of text (`facebook/opt-125m`, the paper's)."""
+    quantizers: tuple[()] = ()
+    """None: a token is a unit."""
+
+
+Topline = PhonesEncoder | TextEncoder
+"""What is no encoder: its units are not of features, and it is named as its family."""
+
 Encoder = Annotated[
-    SpidrEncoder | HubEncoder | ConvertedEncoder | SpinEncoder | CustomEncoder | MfccEncoder | PhonesEncoder,
+    SpidrEncoder
+    | HubEncoder
+    | ConvertedEncoder
+    | SpinEncoder
+    | CustomEncoder
+    | MfccEncoder
+    | PhonesEncoder
+    | TextEncoder,
     Field(discriminator="family"),
 ]
 """One encoder of an experiment."""
+
+
+def layers_by_quantizer(encoder: Encoder) -> dict[str, list[int]]:
+    """Each quantizer of an encoder, and the layers it makes units of; none of a topline."""
+    if isinstance(encoder, Topline):
+        return {}
+    if isinstance(encoder.quantizers, dict):
+        return encoder.quantizers
+    return {quantizer: list(encoder.layers) for quantizer in encoder.quantizers}
 
 
 class KmeansQuantizer(Settings):

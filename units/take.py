@@ -9,9 +9,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from artifacts.errors import InputError, run
-from artifacts.files import atomic_file, link_or_copy, read_json_object
+from artifacts.errors import MADE_ANEW, InputError, run
+from artifacts.files import atomic_file, link_or_copy
 from corpora.manifest import read_manifest
+from units.features import FeatureReader
 from units.records import read_units
 
 
@@ -26,16 +27,22 @@ def take_units(pieces: Sequence[Path], manifest: Path, output: Path) -> None:
     """
     expected = iter(read_manifest(manifest))
     for piece in pieces:
-        for sequence in read_units(piece):
-            utterance = next(expected, None)
-            if utterance is None or utterance.fileid != sequence.fileid:
-                raise InputError(
-                    f"{piece}: found utterance {sequence.fileid}, expected "
-                    f"{utterance.fileid if utterance else 'no more'}: the order of {manifest}"
-                )
+        made_anew = MADE_ANEW.replace("it", str(piece.parent.parent), 1)
+        try:
+            for sequence in read_units(piece):
+                utterance = next(expected, None)
+                if utterance is None or utterance.fileid != sequence.fileid:
+                    raise InputError(
+                        f"{piece}: found utterance {sequence.fileid}, expected "
+                        f"{utterance.fileid if utterance else 'no more'}: the order of {manifest}"
+                    )
+        except InputError as error:
+            raise InputError(f"{error}: {made_anew}") from None
     left_over = next(expected, None)
     if left_over is not None:
-        raise InputError(f"{pieces[-1]}: ends before utterance {left_over.fileid}, expected all of {manifest}")
+        raise InputError(
+            f"{pieces[-1]}: ends before utterance {left_over.fileid}, expected all of {manifest}: {made_anew}"
+        )
     if len(pieces) == 1:
         link_or_copy(pieces[0], output)
         return
@@ -49,9 +56,9 @@ def take_features(folder: Path, output: Path) -> None:
     """Give a feature set its place.
 
     Raises:
-        InputError: There is no feature set in the folder.
+        InputError: There is no whole feature set in the folder.
     """
-    read_json_object(folder / "config.json")
+    FeatureReader(folder).check()
     link_or_copy(folder, output)
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from artifacts.errors import InputError
+from artifacts.errors import MADE_ANEW, InputError
 
 WEIGHTS = "model.safetensors"
 """Of an encoder folder."""
@@ -88,7 +88,8 @@ def fill(model: nn.Module, folder: Path) -> None:
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({' '.join(str(error).split())[:150]})") from None
+        reason = " ".join(str(error).split())[:150]
+        raise InputError(f"{path}: not a whole safetensors file ({reason}): {MADE_ANEW}") from None
     for name, tensor in state.items():
         if tensor.shape != expected[name].shape or tensor.dtype != expected[name].dtype:
             raise InputError(

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import WhisperFeatureExtractor, logging
 from transformers.models.whisper import modeling_whisper
@@ -18,6 +17,7 @@ from transformers.models.whisper import modeling_whisper
 from artifacts.errors import InputError
 from corpora.audio import SAMPLE_RATE_HZ
 from units.encoders import GPU_BATCH_SAMPLES
+from units.hub import UNREADABLE
 
 HOP = 160
 """Samples from a log-mel frame to the next; a frame of the encoder is two of them."""
@@ -59,7 +59,7 @@ class WhisperEncoder:
                 key_mapping=ENCODER_NAMES,
                 output_loading_info=True,
             )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{folder / 'config.json'}: source: cannot load {source} ({reason})") from None
         if loading["missing_keys"]:

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn.functional import linear, normalize
 
-from artifacts.errors import InputError
+from artifacts.errors import MADE_ANEW, InputError
 from units.encoders import load
 from units.spin.model import WEIGHTS
 
@@ -50,7 +50,7 @@ class SpinEncoder:
         except FileNotFoundError:
             raise InputError(f"{path}: no such file") from None
         except (SafetensorError, OSError) as error:
-            raise InputError(f"{path}: not a safetensors file ({error})") from None
+            raise InputError(f"{path}: not a whole safetensors file ({error}): {MADE_ANEW}") from None
         head_size = len(found["head.weight"]) if "head.weight" in found else None
         expected = {
             "head.weight": (head_size, self.dim(self.num_layers)),

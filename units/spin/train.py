@@ -19,6 +19,7 @@ from artifacts.checkpoints import ADVICE, CheckpointWriter, load_newest_checkpoi
 from artifacts.device import choose_device
 from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
+from artifacts.gradients import Gradients
 from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.log import Log
@@ -30,7 +31,6 @@ from artifacts.trackers import Trackers
 from artifacts.workers import ALONE, Workers, together
 from corpora.audio import SAMPLE_RATE_HZ
 from corpora.manifest import read_manifest
-from spidr.gradients import Gradients
 from units.spin.batches import Batches, Views, read_ahead
 from units.spin.model import Spin, load_base, write_spin
 from units.spin.objective import Tally, swapped_prediction
