@@ -7,7 +7,7 @@ from eval.evidence import spoken_name
 from eval.foretelling import LANGUAGE_METRICS
 from eval.materials import LanguageModel, Materials, Speech
 from eval.metrics import METRICS
-from eval.results import CODEBOOK, TOPLINE, Result, estimate, group, unit_label
+from eval.results import CODEBOOK, TOPLINE, TOPLINES, Result, estimate, group, unit_label
 from eval.wording import count_text, listed, time_text
 
 FEWEST_CLUSTERS = 6  # with k clusters the least two-sided p of a sign-flip test is 2 / 2^k: 0.03 of 6, 0.06 of 5
@@ -31,7 +31,7 @@ def account(results: Sequence[Result], materials: Materials) -> str:
 
 def _encoders(results: Sequence[Result], materials: Materials) -> list[str]:
     models = {r.encoder: r.model for r in results}
-    encoders = [encoder for encoder in materials.encoders if encoder.name in models and encoder.name != TOPLINE]
+    encoders = [encoder for encoder in materials.encoders if encoder.name in models and encoder.name not in TOPLINES]
     trained = [encoder for encoder in encoders if encoder.steps is not None]
     rest = [encoder for encoder in encoders if encoder.steps is None]
     sentences = []
@@ -73,11 +73,13 @@ def _units(results: Sequence[Result], language_models: Sequence[LanguageModel]) 
         systems = {training.system for training in trainings}
         seeds = len({training.seed for training in trainings})
         one = trainings[0]
-        phones = ", the annotated phones among them" if TOPLINE in systems else ""
+        toplines = {TOPLINE: "the annotated phones", "text": "the text itself"}
+        among_them = listed([what for system, what in toplines.items() if system in systems])
+        among = f", {among_them} among them" if among_them else ""
         sentences.append(
             f"A language model ({slm}, {one.num_parameters / 1e6:.1f} million parameters, "
             f"{count_text(one.steps, 'step')}) was trained on the units of each of {count_text(len(systems), 'system')}"
-            f"{phones}{f', with {seeds} seeds' if seeds > 1 else ''}."
+            f"{among}{f', with {seeds} seeds' if seeds > 1 else ''}."
         )
     return sentences
 
@@ -147,7 +149,7 @@ def _widths(results: Sequence[Result]) -> str:
     widths = []
     for name in LANGUAGE_METRICS:
         measured = group(
-            [r for r in results if r.metric == name and r.encoder != TOPLINE], lambda r: (r.encoder, r.layer)
+            [r for r in results if r.metric == name and r.encoder not in TOPLINES], lambda r: (r.encoder, r.layer)
         )
         means = [mean for scores in measured.values() if (mean := estimate(scores))]
         spans = [mean.high - mean.low for mean in means if mean.low is not None and mean.high is not None]

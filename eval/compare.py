@@ -5,15 +5,16 @@ python -m eval.compare --a spidr-L06-kmeans256 --b hubert-L11-kmeans256
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from artifacts.errors import InputError, run
 from artifacts.files import atomic_file, read_csv
-from eval.metrics import METRICS, metric
+from eval.metrics import METRICS, Metric, metric
+from eval.results import training_label, unit_label
 from eval.scores import read_scores
 from eval.statistics import paired_difference
 from eval.wording import listed
@@ -35,6 +36,7 @@ class Comparison:
 
     Attributes:
         seeds: Trainings of each that are averaged.
+        spreads: Standard deviation of each over its trainings, where there are several.
         n: Items the test is over.
         untested: Why there is no test; empty where there is one.
     """
@@ -46,6 +48,7 @@ class Comparison:
     a: float | None
     b: float | None
     seeds: tuple[int, int]
+    spreads: tuple[float | None, float | None] = (None, None)
     difference: float | None = None
     low: float | None = None
     high: float | None = None
@@ -93,7 +96,7 @@ def _by_key(paths: Sequence[Path]) -> dict[Key, list[dict[str, Any]]]:
 
 
 def _compare_one(key: Key, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> Comparison:
-    compared = Comparison(*key, a=_mean(a), b=_mean(b), seeds=(len(a), len(b)))
+    compared = Comparison(*key, a=_mean(a), b=_mean(b), seeds=(len(a), len(b)), spreads=(_spread(a), _spread(b)))
     if not a or not b:
         return replace(compared, untested="only one has it")
     if differing := [name for name in COMPUTED_BY if len({str(score["conditions"].get(name)) for score in a + b}) > 1]:
@@ -123,6 +126,10 @@ def _compare_one(key: Key, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> 
 
 def _mean(scores: list[dict[str, Any]]) -> float | None:
     return fmean(score["value"] for score in scores) if scores else None
+
+
+def _spread(scores: list[dict[str, Any]]) -> float | None:
+    return stdev(score["value"] for score in scores) if len(scores) > 1 else None
 
 
 def _items(name: str, scores: list[dict[str, Any]]) -> Items:
@@ -182,6 +189,33 @@ def verdict(a: str, b: str, winners: Mapping[str, str | None]) -> str:
     return sentence[0].upper() + sentence[1:] + "."
 
 
+def describe(paths: Sequence[Path]) -> dict[str, str]:
+    """What a system is and what its language models learnt from, as its scores tell: rows of the page's first table.
+
+    Args:
+        paths: Score files of the system.
+    """
+    scores = read_scores(paths)
+    of_units = [score for score in scores if score["num_units"] is not None]
+    trainings: dict[str, list[int]] = {}
+    for score in scores:
+        if score["slm"] is not None:
+            seeds = trainings.setdefault(training_label(score["slm"], score["corpus"], score["hours"]), [])
+            seeds += [score["seed"]] if score["seed"] not in (None, *seeds) else []
+    return {
+        "model": _each(score["model"] for score in scores),
+        "layer": _each(str(score["layer"]) for score in scores if score["layer"] is not None),
+        "units": _each(unit_label(score["quantizer"], score["num_units"]) for score in of_units if score["quantizer"]),
+        "number of units": _each(str(score["num_units"]) for score in of_units),
+        "language model": _each(trainings),
+        "training seeds": _each(", ".join(map(str, sorted(seeds))) for seeds in trainings.values()),
+    }
+
+
+def _each(texts: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(texts))
+
+
 HEADINGS = ("metric", "{a}", "{b}", "difference", "95% interval", "n", "p", "p, adjusted", "better")
 NOTES = f"""\
 The difference is {{a}} minus {{b}}. ABX, MAP and accuracies are in percent, their differences in points. The
@@ -192,7 +226,8 @@ shown there may be one.
 """
 SEEDS_NOTE = """\
 Language models were trained with {seeds_a} seed(s) for {a} and {seeds_b} for {b}: the tests say what other items
-would give, not what other trainings would.
+would give, not what other trainings would. Where there are several, scores are means over them, with the standard
+deviation after the ±.
 """
 
 
@@ -201,20 +236,26 @@ def judge(a: str, b: str, comparisons: Sequence[Comparison]) -> tuple[str, list[
     tested = {c: c.p_value for c in comparisons if c.p_value is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     winners = {c: better(c, p, a, b) for c, p in adjusted.items()}
-    sentence = verdict(a, b, {c.label: winner for c, winner in winners.items()})
+    sentence = verdict(a, b, {c.label: winner for c, winner in winners.items()}) + _caution(winners)
     return sentence, [_row(c, adjusted.get(c), winners.get(c)) for c in comparisons]
 
 
-def to_markdown(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
-    """The comparison as a page: the verdict, a table of every metric, and how to read it."""
+def to_markdown(
+    a: str, b: str, comparisons: Sequence[Comparison], about: tuple[Mapping[str, str], Mapping[str, str]] = ({}, {})
+) -> str:
+    """The comparison as a page: the verdict, what is compared, a table of every metric, and how to read it.
+
+    Args:
+        about: What `describe` says of each.
+    """
     sentence, rows = judge(a, b, comparisons)
-    lines = [heading.format(a=a, b=b) for heading in HEADINGS]
-    table = [lines, ["---", *["---:"] * (len(lines) - 2), "---"], *rows]
+    subjects = [[name, about[0].get(name, ""), about[1].get(name, "")] for name in {**about[0], **about[1]}]
+    headings = [heading.format(a=a, b=b) for heading in HEADINGS]
     page = [
         f"# {a} against {b}\n",
         f"{sentence}\n",
-        *(f"| {' | '.join(row)} |" for row in table),
-        "",
+        *_table([["", a, b], ["---"] * 3, *(row for row in subjects if any(row[1:]))] if subjects else []),
+        *_table([headings, ["---", *["---:"] * (len(headings) - 2), "---"], *rows]),
         NOTES.format(a=a, b=b, tests=sum(c.p_value is not None for c in comparisons)),
     ]
     trained = [c for c in comparisons if c.slm]
@@ -224,6 +265,16 @@ def to_markdown(a: str, b: str, comparisons: Sequence[Comparison]) -> str:
     return "\n".join(page)
 
 
+def _caution(winners: Mapping[Comparison, str | None]) -> str:
+    """What the verdict does not know: how language models trained again would compare."""
+    once = any(winner and c.slm and c.seeds == (1, 1) for c, winner in winners.items())
+    return " Language models were trained once each; trained again, they may compare otherwise." if once else ""
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in rows] + [""] * bool(rows)
+
+
 def _row(comparison: Comparison, adjusted: float | None, winner: str | None) -> list[str]:
     how = metric(comparison.metric)
     interval = ""
@@ -231,8 +282,7 @@ def _row(comparison: Comparison, adjusted: float | None, winner: str | None) -> 
         interval = f"[{how.format(comparison.low, sign=True)}, {how.format(comparison.high, sign=True)}]"
     return [
         comparison.label,
-        "" if comparison.a is None else how.format(comparison.a),
-        "" if comparison.b is None else how.format(comparison.b),
+        *(_value(how, *of_one) for of_one in zip((comparison.a, comparison.b), comparison.spreads, strict=True)),
         "" if comparison.difference is None else how.format(comparison.difference, sign=True),
         interval,
         "" if comparison.n is None else str(comparison.n),
@@ -240,6 +290,12 @@ def _row(comparison: Comparison, adjusted: float | None, winner: str | None) -> 
         "" if adjusted is None else f"{adjusted:.2g}",
         winner or comparison.untested or "no difference shown",
     ]
+
+
+def _value(how: Metric, value: float | None, spread: float | None) -> str:
+    if value is None:
+        return ""
+    return how.format(value) + ("" if spread is None else f" ± {how.format(spread)}")
 
 
 def main() -> None:
@@ -251,7 +307,8 @@ def main() -> None:
     parser.add_argument("--scores-b", type=Path, nargs="+", required=True, help="score files (JSON) of the other")
     parser.add_argument("--output", type=Path, required=True, help="Markdown page")
     given = parser.parse_args()
-    page = to_markdown(given.a, given.b, compare(given.scores_a, given.scores_b))
+    about = describe(given.scores_a), describe(given.scores_b)
+    page = to_markdown(given.a, given.b, compare(given.scores_a, given.scores_b), about)
     with atomic_file(given.output) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

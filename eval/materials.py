@@ -10,7 +10,7 @@ from artifacts.errors import InputError
 from artifacts.files import read_json_object, read_jsonl, require_keys
 from corpora.audio import SAMPLE_RATE_HZ
 from corpora.manifest import read_manifest
-from eval.results import TOPLINE
+from eval.results import TOPLINE, TOPLINES
 
 TRAINED_HERE = ("spidr", "dinosr")
 """Families that learn from speech, and leave the summary of their training beside their weights."""
@@ -56,7 +56,7 @@ class Encoder:
         if self.untrained:
             return "with random weights"
         if not self.learned:
-            return "the annotation itself" if self.family == TOPLINE else "nothing learned"
+            return {TOPLINE: "the annotation itself", "text": "what is said"}.get(self.family, "nothing learned")
         return "trained without labels" if self.steps is not None else "trained elsewhere"
 
 
@@ -146,7 +146,7 @@ def read_encoder(name: str, folder: Path) -> Encoder:
     require_keys(config, {"family": str}, path)
     family: str = config["family"]
     if family not in TRAINED_HERE:
-        return Encoder(name, family, learned=family not in ("mfcc", TOPLINE))
+        return Encoder(name, family, learned=family not in ("mfcc", *TOPLINES))
     network = json.dumps(config.get("model"), sort_keys=True)
     summary = folder / "training" / "summary.json"
     if not summary.exists():

@@ -17,6 +17,7 @@ class Metric:
         better: Which way is better; None where the number only describes.
         chance: The value of a system that guesses, where guessing has one.
         percent: Whether the fraction is printed in percent.
+        decimals: Digits after the point, as the paper prints them where it has the metric.
         conditions: The conditions that make up the paper's number. Others (any context, another formula) are
             different numbers and never averaged with these.
         items: What identifies an item in the score's per-item table; empty where there is nothing to pair.
@@ -27,14 +28,10 @@ class Metric:
     better: Better | None = "higher"
     chance: float | None = None
     percent: bool = True
+    decimals: int = 2
     conditions: tuple[str | None, ...] = (None,)
     items: tuple[str, ...] = ()
     cluster: str | None = None
-
-    @property
-    def decimals(self) -> int:
-        """Digits after the point, as the paper prints them."""
-        return 2 if self.percent else 3
 
     def shown(self, value: float) -> float:
         """The value in the unit it is printed in."""
@@ -51,8 +48,8 @@ def _abx(label: str) -> Metric:
     return Metric(label, "lower", chance=0.5, conditions=("within", "across"), items=items, cluster="speaker")
 
 
-def _of_units(label: str, better: Better | None = "higher") -> Metric:
-    return Metric(label, better, percent=False, items=("speaker",))
+def _of_units(label: str, better: Better | None = "higher", decimals: int = 3) -> Metric:
+    return Metric(label, better, percent=False, decimals=decimals, items=("speaker",))
 
 
 def _choice(label: str, *items: str, conditions: tuple[str | None, ...] = (None,)) -> Metric:
@@ -67,11 +64,11 @@ METRICS = {
     "pnmi": _of_units("PNMI"),
     "phone_purity": _of_units("phone purity"),
     "cluster_purity": _of_units("cluster purity"),
-    "codebook_perplexity": _of_units("codebook perplexity", better=None),
-    "active_units": _of_units("active units", better=None),
-    "bitrate": _of_units("bitrate, bit/s", better=None),
-    "entropy_bitrate": _of_units("entropy bitrate, bit/s", better=None),
-    "units_per_second": _of_units("units per second", better=None),
+    "codebook_perplexity": _of_units("codebook perplexity", better=None, decimals=1),
+    "active_units": _of_units("active units", better=None, decimals=0),
+    "bitrate": _of_units("bitrate, bit/s", better=None, decimals=1),
+    "entropy_bitrate": _of_units("entropy bitrate, bit/s", better=None, decimals=1),
+    "units_per_second": _of_units("units per second", better=None, decimals=1),
     "per_many_to_one": Metric("PER, many-to-one", "lower", items=("speaker",)),
     "per_one_to_one": Metric("PER, one-to-one", "lower", items=("speaker",)),
     "boundary_precision": Metric("boundary precision", items=("speaker",)),
@@ -93,4 +90,4 @@ METRICS = {
 
 def metric(name: str) -> Metric:
     """The metric of that name; one that is not known here is printed as it is and judged in no direction."""
-    return METRICS.get(name, Metric(name, better=None, percent=False))
+    return METRICS.get(name, Metric(name, better=None, percent=False, decimals=3))

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -20,17 +20,26 @@ ARROWS = {"lower": "↓", "higher": "↑", None: ""}
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of numbers: its name by itself, and a short name under the heading of its group."""
+    """A column of numbers: its name by itself, and a short name under the heading of its group.
+
+    Attributes:
+        is_difference: Whether its numbers are differences, which have a sign and are not ranked.
+    """
 
     name: str
     metric: Metric
     group: str
     short: str
+    is_difference: bool = False
 
     @property
     def arrow(self) -> str:
         """Which way is better, as an arrow."""
-        return ARROWS[self.metric.better]
+        return "" if self.is_difference else ARROWS[self.metric.better]
+
+    def text(self, cell: Estimate | None) -> str:
+        """A number as printed, with its spread over seeds; blank where there is none."""
+        return value_text(cell, self.metric, sign=self.is_difference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +49,23 @@ class Row:
     Attributes:
         block: Heading it stands under; the rows of a block are compared with one another.
         ranked: Whether it takes part in best and second best; a topline does not.
+        source: Who says so: rows of several sources stand in blocks of their own.
+        system: What is measured, whoever did; rows of other sources with the same one can be set side by side.
+        training: The language model's name, corpus and hours.
     """
 
     labels: tuple[str, ...]
     cells: tuple[Estimate | None, ...]
     block: str = ""
     ranked: bool = True
+    source: str = ""
+    system: tuple[Hashable, ...] = ()
+    training: tuple[Hashable, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; the rows of a block follow one another."""
+    """A table; the rows of a block follow one another. One without columns says everything in its labels."""
 
     name: str
     caption: str
@@ -63,11 +78,27 @@ class Table:
         """Headings that span columns, and how many."""
         return [(name, len(list(columns))) for name, columns in groupby(self.columns, key=lambda column: column.group)]
 
+    def heading(self, row: Row) -> str:
+        """What a row stands under: its source where there are several, and its block."""
+        several = row.ranked and len({row.source for row in self.rows}) > 1
+        return ", ".join(part for part in (row.source if several else "", row.block) if part)
+
     def blocks(self) -> Iterator[tuple[str, list[tuple[Row, list[Mark]]]]]:
         """The blocks in order, each with its rows and their marks."""
-        for block, members in groupby(self.rows, key=lambda row: row.block):
+        for heading, members in groupby(self.rows, key=self.heading):
             rows = list(members)
-            yield block, list(zip(rows, marks(rows, self.columns), strict=True))
+            yield heading, list(zip(rows, marks(rows, self.columns), strict=True))
+
+
+def blockwise(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows of a source, and in it those of a block, together; toplines last."""
+    sources = list(dict.fromkeys(row.source for row in rows))
+    blocks = list(dict.fromkeys(row.block for row in rows))
+
+    def place(row: Row) -> tuple[bool, int, int]:
+        return not row.ranked, sources.index(row.source), blocks.index(row.block)
+
+    return tuple(sorted(rows, key=place))
 
 
 def marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[Mark]]:
@@ -79,7 +110,7 @@ def marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[Mark]]:
             for i, row in enumerate(rows)
             if row.ranked and (cell := row.cells[j]) is not None
         }
-        if len(printed) < 2 or column.metric.better is None:
+        if len(printed) < 2 or column.metric.better is None or column.is_difference:
             continue
         best, *others = sorted(set(printed.values()), reverse=column.metric.better == "higher")
         for i, value in printed.items():
@@ -87,11 +118,11 @@ def marks(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[Mark]]:
     return found
 
 
-def value_text(cell: Estimate | None, metric: Metric) -> str:
+def value_text(cell: Estimate | None, metric: Metric, *, sign: bool = False) -> str:
     """A number as printed, with its spread over seeds; blank where there is none."""
     if cell is None:
         return ""
-    return metric.format(cell.value) + ("" if cell.spread is None else f" ± {metric.format(cell.spread)}")
+    return metric.format(cell.value, sign=sign) + ("" if cell.spread is None else f" ± {metric.format(cell.spread)}")
 
 
 def interval_text(cell: Estimate | None, metric: Metric) -> str:
@@ -121,7 +152,7 @@ def to_csv(table: Table) -> str:
             for _, part in PARTS
             for column, cell in zip(table.columns, row.cells, strict=True)
         ]
-        writer.writerow([row.block, *row.labels, *numbers])
+        writer.writerow([table.heading(row), *row.labels, *numbers])
     return file.getvalue()
 
 
@@ -132,24 +163,31 @@ def _plain(value: float, metric: Metric) -> str:
 MARKDOWN: dict[Mark, str] = {"best": "**{}**", "second": "<u>{}</u>", None: "{}"}
 
 
-def to_markdown(table: Table) -> str:
-    """The table, and below it the table of its 95% intervals where there are any."""
+def to_markdown(table: Table, *, intervals: bool = True) -> str:
+    """The table, and below it that of its 95% intervals where there are any and they are wanted."""
     values: list[list[str]] = []
-    intervals: list[list[str]] = []
+    ends: list[list[str]] = []
     for block, rows in table.blocks():
         if block:
             heading = [f"*{block}*", *[""] * (len(table.labels) + len(table.columns) - 1)]
             values.append(heading)
-            intervals.append(heading)
+            ends.append(heading)
         for row, row_marks in rows:
-            cells = [(cell, column.metric) for cell, column in zip(row.cells, table.columns, strict=True)]
-            texts = zip((value_text(*cell) for cell in cells), row_marks, strict=True)
+            texts = zip(_texts(table, row), row_marks, strict=True)
             values.append([*row.labels, *(MARKDOWN[mark].format(text) for text, mark in texts)])
-            intervals.append([*row.labels, *(interval_text(*cell) for cell in cells)])
+            ends.append([*row.labels, *_intervals(table, row)])
     text = f"**{table.name}.** {table.caption}\n\n{_pipes(table, values)}"
-    if any(cell for row in intervals for cell in row[len(table.labels) :]):
-        text += f"\n95% confidence intervals. {MEAN_INTERVALS}\n\n{_pipes(table, intervals)}"
+    if intervals and any(cell for row in ends for cell in row[len(table.labels) :]):
+        text += f"\n95% confidence intervals. {MEAN_INTERVALS}\n\n{_pipes(table, ends)}"
     return text
+
+
+def _texts(table: Table, row: Row) -> list[str]:
+    return [column.text(cell) for column, cell in zip(table.columns, row.cells, strict=True)]
+
+
+def _intervals(table: Table, row: Row) -> list[str]:
+    return [interval_text(cell, column.metric) for column, cell in zip(table.columns, row.cells, strict=True)]
 
 
 def _pipes(table: Table, rows: Sequence[Sequence[str]]) -> str:
@@ -179,13 +217,18 @@ LATEX_CHARACTERS = str.maketrans(
         "†": r"$^\dagger$",
         "−": "$-$",
         "±": r"$\pm$",
+        "×": r"$\times$",
         "–": "--",
     }
 )
 
 
-def to_latex(table: Table) -> str:
-    r"""A floating table in the style of booktabs; needs ``\usepackage{booktabs}``."""
+def to_latex(table: Table, *, intervals: bool = True) -> str:
+    r"""A floating table in the style of booktabs; needs ``\usepackage{booktabs}``.
+
+    Args:
+        intervals: Set the 95% intervals below the numbers, in small print.
+    """
     num_labels, num_columns = len(table.labels), len(table.columns)
     headings = [*table.labels, *(f"{column.short} {column.arrow}".strip() for column in table.columns)]
     lines = [
@@ -202,12 +245,17 @@ def to_latex(table: Table) -> str:
         if block:
             lines.append(rf"\multicolumn{{{num_labels + num_columns}}}{{l}}{{\textit{{{_tex(block)}}}}} \\")
         for row, row_marks in rows:
-            texts = [value_text(cell, column.metric) for cell, column in zip(row.cells, table.columns, strict=True)]
-            lines.append(_latex_row([*row.labels, *texts], [*[None] * num_labels, *row_marks]))
+            lines.append(_latex_row([*row.labels, *_texts(table, row)], [*[None] * num_labels, *row_marks]))
+            ends = _intervals(table, row)
+            if intervals and any(ends):
+                small = [rf"\scriptsize {_tex(text)}" if text else "" for text in ends]
+                lines.append(" & ".join([*[""] * num_labels, *small]).strip() + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]) + "\n"
 
 
 def _spanning_headings(table: Table) -> list[str]:
+    if not table.columns:
+        return []
     cells = [""] * len(table.labels)
     rules = []
     first = len(table.labels) + 1

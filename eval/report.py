@@ -1,7 +1,7 @@
 """The report: one HTML page that needs nothing beside it: a short story, then tables, figures, units and provenance.
 
 python -m eval.report --experiment demo --scores results/demo/scores.csv --score-folder results/demo/scores
-    --tables results/demo/tables --figures results/demo/figures --alignment results/demo/figures/alignment.png
+    --table 1 2 --figures results/demo/figures --alignment results/demo/figures/alignment.png
     --manifests results/demo/corpora/*/manifest.csv --encoders spidr=results/demo/encoders/spidr
     --trainings results/demo/slm/*/*/seed*/summary.json --health results/demo/units/*/health.json
     --samples results/demo/samples/*.json
@@ -29,12 +29,12 @@ from eval.evidence import Files, score_files
 from eval.figures import FIGURES
 from eval.materials import Materials, read_encoder, read_language_model, read_speech
 from eval.metrics import metric
-from eval.rendering import MEAN_INTERVALS, interval_text, value_text
+from eval.rendering import MEAN_INTERVALS, Table, interval_text
 from eval.results import read_results
 from eval.scores import FIELDS
 from eval.story import tell
 from eval.system_pages import system_pages
-from eval.tables import TABLES
+from eval.tables import add_table_arguments, make_tables
 from eval.training_curves import CAPTION as TRAINING_CAPTION
 from eval.wording import time_text
 
@@ -102,11 +102,11 @@ def emphasised(text: str) -> Markup:
     return Markup(re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", str(escape(text))))
 
 
-def numbered(folder: Path, stem: str, extension: str) -> dict[int, Path]:
-    """Files ``<stem>_<number>.<extension>`` of a folder by number, in order."""
+def drawn_figures(folder: Path) -> dict[int, Path]:
+    """Files ``figure_<number>.png`` of a folder by number, in order."""
     found = {}
-    for path in folder.glob(f"{stem}_*.{extension}"):
-        if match := re.fullmatch(rf"{stem}_(\d+)", path.stem):
+    for path in folder.glob("figure_*.png"):
+        if match := re.fullmatch(r"figure_(\d+)", path.stem):
             found[int(match.group(1))] = path
     return dict(sorted(found.items()))
 
@@ -115,7 +115,7 @@ def render_report(
     experiment: str,
     scores: Sequence[Path],
     *,
-    tables: Path,
+    tables: Sequence[Table],
     figures: Path,
     health: Sequence[Path],
     config: Path | None,
@@ -127,8 +127,8 @@ def render_report(
     """The page as text.
 
     Args:
-        scores: Score tables; the tables are set anew from them, so that they carry their intervals.
-        tables: Folder of the tables that are wanted.
+        scores: Score tables.
+        tables: The tables that are wanted; their intervals are shown.
         figures: Folder of the figures, drawn already.
         health: health.json of each system, in the folder of its name.
         config: The experiment file, to be quoted.
@@ -149,8 +149,7 @@ def render_report(
         **({} if config is None else {"experiment file": config.name, "seed": read_yaml(config).get("seed", 0)}),
     }
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    environment.globals.update(value_text=value_text, interval_text=interval_text)
-    environment.globals.update(metric=metric, in_text=in_text)
+    environment.globals.update(interval_text=interval_text, metric=metric, in_text=in_text)
     environment.filters.update(time=time_text, device=device_text, emphasised=emphasised)
     pages = system_pages(results, reports, made_of, files or {})
     return environment.get_template("report.html.j2").render(
@@ -163,7 +162,7 @@ def render_report(
         alignment=None if alignment is None else read_alignment(alignment),
         results=[result.model_dump() for result in results],
         fields=FIELDS,
-        tables=[TABLES[number](results) for number in numbered(tables, "table", "csv") if number in TABLES],
+        tables=tables,
         mean_intervals=MEAN_INTERVALS,
         figures=[
             {
@@ -171,7 +170,7 @@ def render_report(
                 "caption": CAPTIONS[number],
                 "png": picture(path),
             }
-            for number, path in numbered(figures, "figure", "png").items()
+            for number, path in drawn_figures(figures).items()
             if number in CAPTIONS
         ],
         health=reports,
@@ -202,7 +201,7 @@ def main() -> None:
     parser.add_argument("--experiment", required=True, help="its name, the title of the page")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores.csv")
     parser.add_argument("--score-folder", type=Path, help="folder of the score files, for paired comparisons")
-    parser.add_argument("--tables", type=Path, required=True, help="folder of the tables")
+    add_table_arguments(parser)
     parser.add_argument("--figures", type=Path, required=True, help="folder of the figures")
     parser.add_argument("--alignment", type=Path, help="PNG of the alignment figure")
     parser.add_argument("--manifests", type=Path, nargs="*", default=[], help="corpora/<corpus>/manifest.csv of each")
@@ -224,7 +223,7 @@ def main() -> None:
     page = render_report(
         given.experiment,
         given.scores,
-        tables=given.tables,
+        tables=list(make_tables(given).values()),
         figures=given.figures,
         health=given.health,
         config=given.config,

@@ -1,5 +1,6 @@
 """The rows of `scores.csv`, and the means of them that tables and figures show."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,25 +11,38 @@ from artifacts.errors import InputError
 from artifacts.files import read_csv
 from artifacts.settings import parse_settings
 from eval.metrics import metric
-from eval.scores import FIELDS, Subject
+from eval.scores import IDENTITY, Subject
 
+OURS = "ours"
+"""Source of what was measured here."""
 TOPLINE = "phones"
 """The encoder that is no encoder: the annotated phones."""
+TOPLINES = (TOPLINE, "text")
+"""Those that are no encoders: what language models make of the phones, or of the text, is what units may aim at."""
 CODEBOOK = "Codebook"
 """What units from codebook predictions are called."""
+MEAN = "mean"
+"""Condition of a score from elsewhere that is itself the mean over datasets and speaker conditions."""
+REQUIRED = ("source", "model", "encoder", "metric", "value")
+"""Fields that a score from elsewhere cannot do without."""
 
 
 class Result(Subject):
-    """One row of `scores.csv`."""
+    """One row of `scores.csv`, or of a table of scores from elsewhere."""
 
     source: str
     metric: str
-    dataset: str
+    dataset: str = ""
+    """Empty where a score from elsewhere does not tell."""
     condition: str | None = None
     value: float
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    table: int | None = None
+    """The paper's table that prints it, for a published score; it is shown in no other."""
+    group: str | None = None
+    """The block of a table that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +53,48 @@ class Estimate:
         low: Lower end of the 95% interval, where every score has one. The ends are the means of the scores' ends,
             as if the scores rose and fell together: too wide rather than too narrow.
         spread: Standard deviation over training seeds, where there are several.
+        over: What it is a mean of: two estimates over other things are not to be subtracted.
     """
 
     value: float
     low: float | None = None
     high: float | None = None
     spread: float | None = None
+    over: frozenset[tuple[str | float | None, ...]] = frozenset()
 
 
-def read_results(paths: Iterable[Path]) -> list[Result]:
-    """Read score tables with at least the columns of `FIELDS`, in the order given.
+def read_results(paths: Iterable[Path], *, by_table: bool = False) -> list[Result]:
+    """Read score tables, ours or from elsewhere, in the order given.
+
+    They have the fields of `scores.csv` or some of them, those of `REQUIRED` at least, and may have ``table`` and
+    ``group``; other columns are not read. What several tables say alike is read once.
+
+    Args:
+        by_table: Read a score once for each of the paper's tables that prints it.
 
     Raises:
-        InputError: A malformed row, named by file and line.
+        InputError: A malformed row, one without a condition that its metric needs, or one that contradicts an earlier
+            one, named by file and line.
     """
     results = []
+    seen: dict[tuple[object, ...], tuple[float, str]] = {}
     for path in paths:
-        for line, row in read_csv(path, FIELDS):
-            given = {field: row[field] for field in FIELDS if row[field]}
-            results.append(parse_settings(Result, given, f"{path}, line {line}"))
+        for line, row in read_csv(path, REQUIRED):
+            where = f"{path}, line {line}"
+            given = {field: row[field] for field in Result.model_fields if row.get(field)}
+            result = parse_settings(Result, given, where)
+            conditions = metric(result.metric).conditions
+            if result.condition is None and None not in conditions:
+                expected = ", ".join(map(str, conditions))
+                raise InputError(f"{where}: condition: missing, expected one of {expected} or another of its own")
+            identity = (*(getattr(result, field) for field in IDENTITY), result.table if by_table else None)
+            if identity in seen:
+                value, earlier = seen[identity]
+                if value != result.value:
+                    raise InputError(f"{where}: found {result.value}, but {value} in {earlier} for the same score")
+                continue
+            seen[identity] = result.value, where
+            results.append(result)
     return _same_hours(results)
 
 
@@ -75,15 +112,24 @@ def _same_hours(results: Sequence[Result]) -> list[Result]:
     def hours(result: Result) -> float | None:
         if result.hours is None:
             return None
-        alike = [h for h in named[result.slm, result.corpus] if abs(h - result.hours) <= 0.02 * result.hours]
-        return max(alike)
+        return max(h for h in named[result.slm, result.corpus] if alike_hours(h, result.hours))
 
     return [result.model_copy(update={"hours": hours(result)}) for result in results]
+
+
+def alike_hours(one: float, other: float) -> bool:
+    """Whether two numbers of hours are of the same speech, up to what frames make of it."""
+    return abs(one - other) <= 0.02 * other
 
 
 def standard(results: Iterable[Result]) -> list[Result]:
     """Those under the paper's conditions, which are the ones that means are taken over."""
     return [result for result in results if result.condition in metric(result.metric).conditions]
+
+
+def of_table(results: Iterable[Result], number: int) -> list[Result]:
+    """Those that the paper's table of that number shows: its own, and what is not of the paper."""
+    return [result for result in results if result.table in (None, number)]
 
 
 def estimate(results: Sequence[Result]) -> Estimate | None:
@@ -99,7 +145,19 @@ def estimate(results: Sequence[Result]) -> Estimate | None:
         low=fmean(lows) if complete else None,
         high=fmean(highs) if complete else None,
         spread=stdev(seeds) if len(seeds) > 1 else None,
+        over=frozenset(part for result in results for part in _parts(result)),
     )
+
+
+def _parts(result: Result) -> list[tuple[str | float | None, ...]]:
+    """What a score is over: its dataset, condition and training; each of those that a mean from elsewhere is of."""
+    training = (result.slm, result.corpus, result.hours)
+    if result.condition == MEAN:
+        conditions = metric(result.metric).conditions
+        return [(dataset, one, *training) for dataset in result.dataset.split("_") for one in conditions]
+    if result.metric == "map_words":  # as published: of dev-clean_dev-other it is the mean of the two
+        return [(dataset, result.condition, *training) for dataset in result.dataset.split("_")]
+    return [(result.dataset, result.condition, *training)]
 
 
 def group[K: Hashable](results: Iterable[Result], key: Callable[[Result], K]) -> dict[K, list[Result]]:
@@ -126,12 +184,16 @@ def selected_layers(results: Iterable[Result]) -> dict[tuple[str, str], int | No
     return chosen
 
 
+UNIT_LABELS = {"kmeans": "K-means", "codebook": CODEBOOK, "spin": "Spin", "dc-spin": "DC-Spin"}
+
+
 def unit_label(quantizer: str | None, num_units: int | None) -> str:
     """What tables and figures call a quantizer: ``kmeans256`` of 256 units is K-means."""
     if quantizer is None:
         return ""
-    name = quantizer.removesuffix(str(num_units)) if num_units else quantizer
-    return {"kmeans": "K-means", "codebook": CODEBOOK, "spin": "Spin"}.get(name, quantizer)
+    # Of DC-Spin's two codebooks, ``dc-spin50-4096``, the first is that of the units.
+    name = re.sub(rf"{num_units}(-\d+)?$", "", quantizer) if num_units else quantizer
+    return UNIT_LABELS.get(name, quantizer)
 
 
 def training_label(slm: str | None, corpus: str | None, hours: float | None) -> str:

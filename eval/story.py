@@ -13,7 +13,7 @@ from eval.evidence import Files, Finding, against, against_chance, spoken_name
 from eval.foretelling import LANGUAGE_METRICS, tell_of_foretelling
 from eval.materials import Encoder, Materials
 from eval.metrics import METRICS
-from eval.results import TOPLINE, Result, estimate, group
+from eval.results import TOPLINE, TOPLINES, Result, estimate, group
 from eval.voices import Voice, features_of, units_of
 from eval.wording import count_text, figure_text, interval_text, listed
 from units.health import warnings
@@ -58,7 +58,7 @@ def tell(
         files: Where the tables of items lie, for paired comparisons.
     """
     ours = [r for r in results if r.source == "ours"]
-    scored = {r.encoder for r in ours} - {TOPLINE}
+    scored = {r.encoder for r in ours}.difference(TOPLINES)
     encoders = [encoder for encoder in materials.encoders if encoder.name in scored]
     learned = [encoder for encoder in encoders if encoder.learned]
     if not learned:
@@ -204,11 +204,13 @@ def _tell_of_health(voices: Sequence[Voice], health: Sequence[Mapping[str, Any]]
 
 
 def tell_of_language(results: Sequence[Result], lead: Encoder, others: Sequence[Encoder], files: Files) -> list[Claim]:
-    """What language models learn from the phones, from the lead's units, and from those of others."""
+    """What language models learn from the text, the phones, the lead's units, and from those of others."""
     first = next((r.slm for r in results if r.slm), None)
     results = [r for r in results if r.slm in (None, first)]
     phones = [r for r in results if r.encoder == TOPLINE]
     claims = []
+    if findings := against_chance([r for r in results if r.encoder == "text"], LANGUAGE_METRICS):
+        claims.append(_tell_of_learning("the text", findings, "Text"))
     if findings := against_chance(phones, LANGUAGE_METRICS):
         claims.append(_tell_of_learning("the annotated phones", findings, "Phones"))
     own = units_of(results, lead, spoken=True)
@@ -248,8 +250,10 @@ def _tell_of_learning(source: str, findings: Sequence[Finding], subject: str, no
 
 
 def _above_chance(results: Sequence[Result]) -> str:
-    """How many of all systems but the topline are above chance, by metric."""
-    systems = group([r for r in results if r.slm and r.encoder != TOPLINE], lambda r: (r.encoder, r.layer, r.quantizer))
+    """How many of all systems but the toplines are above chance, by metric."""
+    systems = group(
+        [r for r in results if r.slm and r.encoder not in TOPLINES], lambda r: (r.encoder, r.layer, r.quantizer)
+    )
     findings = [finding for scores in systems.values() for finding in against_chance(scores, LANGUAGE_METRICS)]
     above = [
         f"{sum(f.metric == name and f.outcome == 'better' for f in findings)} in {spoken_name(name)}"

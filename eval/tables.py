@@ -1,187 +1,147 @@
-"""Tables 1 and 2 of the paper from an experiment's scores: CSV, Markdown and LaTeX.
+"""The paper's tables from scores, ours or from elsewhere: CSV, Markdown and LaTeX.
 
 python -m eval.tables --table 1 2 --scores results/demo/scores.csv --output results/demo/tables
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from artifacts.errors import InputError, run
 from artifacts.files import atomic_file
-from eval.metrics import METRICS
-from eval.rendering import Column, Row, Table, to_csv, to_latex, to_markdown
-from eval.results import (
-    TOPLINE,
-    Estimate,
-    Result,
-    estimate,
-    group,
-    read_results,
-    require,
-    selected_layers,
-    standard,
-    training_label,
-    unit_label,
-)
+from eval.beside import beside
+from eval.footprint import read_footprints
+from eval.further_tables import units_table, zeroshot_table
+from eval.naming import named_path
+from eval.rendering import Table, to_csv, to_latex, to_markdown
+from eval.representation_tables import table_1, table_6, table_7
+from eval.results import OURS, Result, read_results
+from eval.selection import parse_selections, select
+from eval.training_tables import read_hyperparameters, table_4, table_5
+from eval.unit_tables import table_2, table_3, table_8
 
-GROUPS = ("ABX within speaker", "ABX across speaker", "MAP words")
-UNIT_METRICS = ("abx_units", "pnmi")
-LANGUAGE_METRICS = ("swuggy_all", "swuggy_in_vocab", "sblimp", "tsc")
-MEAN = "mean"
-"""Condition of a published ABX on units that is itself the mean over datasets and speaker conditions."""
+TABLES: dict[int, Callable[[Sequence[Result]], Table]] = {
+    1: table_1,
+    2: table_2,
+    3: table_3,
+    6: table_6,
+    7: table_7,
+    8: table_8,
+}
+"""The paper's tables of scores."""
+FURTHER_TABLES: dict[str, Callable[[Sequence[Result]], Table]] = {"units": units_table, "zeroshot": zeroshot_table}
+"""Tables of metrics that the paper does not have."""
+FOOTPRINT, HYPERPARAMETERS = "4", "5"
+NAMES = (*sorted([*map(str, TABLES), FOOTPRINT, HYPERPARAMETERS]), *FURTHER_TABLES)
 
-MARKS = "The best scores are in bold and second best are underlined."
+
+def table_stem(name: str | int) -> str:
+    """What files of a table are called, and its selection: ``table_2``, ``zeroshot``."""
+    return f"table_{name}" if str(name).isdigit() else str(name)
 
 
-def table_1(results: Sequence[Result]) -> Table:
-    """ABX and MAP of the continuous features of each encoder at its selected layer, by dataset.
+def arranged(results: Sequence[Result], encoders: Mapping[str, str | None]) -> list[Result]:
+    """The results with ours in the order of an experiment's encoders, each in its group.
+
+    Args:
+        encoders: Encoder -> its group, or None. Those it does not name come last.
+    """
+    order = list(encoders)
+    sources = list(dict.fromkeys(result.source for result in results))
+
+    def place(result: Result) -> tuple[int, int]:
+        ours = result.source == OURS
+        index = (order.index(result.encoder) if result.encoder in encoders else len(order)) if ours else 0
+        return sources.index(result.source), index
+
+    def in_group(result: Result) -> Result:
+        group = encoders.get(result.encoder) if result.source == OURS else None
+        return result.model_copy(update={"group": group}) if group else result
+
+    return [in_group(result) for result in sorted(results, key=place)]
+
+
+def write_table(table: Table, stem: str, folder: Path, *, intervals: bool = True) -> None:
+    """Write a table in its three forms.
+
+    Args:
+        stem: File name without extension.
+        intervals: Print confidence intervals; the CSV has them always.
+    """
+    forms = {
+        "csv": to_csv(table),
+        "md": to_markdown(table, intervals=intervals),
+        "tex": to_latex(table, intervals=intervals),
+    }
+    for extension, text in forms.items():
+        with atomic_file(folder / f"{stem}.{extension}") as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _groups(text: str) -> dict[str, str | None]:
+    try:
+        found: Any = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--groups: not JSON ({error.msg})") from None
+    if not isinstance(found, dict) or not all(isinstance(group, str | None) for group in found.values()):
+        raise InputError(f"--groups: found {text[:40]!r}, expected an object of encoder: group or null")
+    return found
+
+
+def add_table_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which tables are wanted and what they show; `make_tables` reads them."""
+    add = parser.add_argument
+    add("--table", nargs="*", default=[], choices=NAMES, help="numbers of the tables, or their names")
+    add("--others", type=Path, nargs="*", default=[], help="scores from elsewhere, which make blocks of their own")
+    add("--select", default="{}", metavar="JSON", help='which scores a table shows: {"table_2": {"num_units": [256]}}')
+    add("--groups", default="{}", metavar="JSON", help="our encoders in their order, each with its group or null")
+    add("--beside", metavar="SOURCE", help="set the scores of that source beside ours, with the difference")
+    add("--footprint", nargs="*", default=[], metavar="SOURCE=CSV", help="for table 4: what pretraining cost")
+    add("--hyperparameters", nargs="*", default=[], metavar="NAME=FILE", help="for table 5: config.json of encoders")
+
+
+def make_tables(given: argparse.Namespace) -> dict[str, Table]:
+    """The tables that are wanted, by name.
+
+    Args:
+        given: ``scores``, and what `add_table_arguments` adds.
 
     Raises:
-        InputError: There is no continuous ABX, so no layer can be selected.
+        InputError: What a table is made of is missing or malformed.
     """
-    require(results, ["abx_continuous"], "table 1")
-    layers = selected_layers(results)
-    by_column = group(_continuous(results), _column_of)
-    columns = sorted(by_column, key=lambda column: GROUPS.index(column.group))
-    rows = []
-    for (source, encoder), layer in layers.items():
-        model = next(r.model for r in results if (r.source, r.encoder) == (source, encoder))
-        cells = [
-            estimate([r for r in by_column[c] if (r.source, r.encoder, r.layer) == (source, encoder, layer)])
-            for c in columns
-        ]
-        rows.append(Row((model, _layer(layer)), tuple(cells), block=_block(source, results)))
-    return Table(
-        name="Table 1",
-        caption="Zero-shot evaluation of the speech representations (in %, chance level 50% for ABX). For each model, "
-        f"the selected layer is the one with the lowest average ABX. {MARKS}",
-        labels=("Model", "Layer"),
-        columns=tuple(columns),
-        rows=_blockwise(rows),
-    )
-
-
-def _continuous(results: Sequence[Result]) -> list[Result]:
-    """ABX within and across speakers, and MAP by any formula."""
-    return [r for r in standard(results) if r.metric == "abx_continuous"] + [
-        r for r in results if r.metric == "map_words"
-    ]
-
-
-def _column_of(result: Result) -> Column:
-    metric = METRICS[result.metric]
-    if result.metric == "abx_continuous":
-        heading, short = f"ABX {result.condition} speaker", result.dataset
-    elif result.condition in metric.conditions:
-        heading, short = "MAP words", result.dataset
-    else:
-        heading, short = "MAP words", f"{result.dataset} ({result.condition})"
-    return Column(f"{heading}, {short}", metric, heading, short)
-
-
-def table_2(results: Sequence[Result]) -> Table:
-    """Unit quality and language modelling of each system, the annotated phones in a block of their own.
-
-    A system is shown where a language model was trained on it or where its layer is the selected one; where no
-    layer can be selected, always.
-
-    Raises:
-        InputError: None of the table's metrics has a score.
-    """
-    metrics = (*UNIT_METRICS, *LANGUAGE_METRICS)
-    require(results, metrics, "table 2")
-    layers = selected_layers(results)
-    means = [r for r in results if r.metric == "abx_units" and r.condition == MEAN]
-    shown = [r for r in standard(results) if r.metric in metrics] + means
-    columns = (
-        Column("ABX", METRICS["abx_units"], "Discrete units quality", "ABX"),
-        Column("PNMI", METRICS["pnmi"], "Discrete units quality", "PNMI"),
-        Column("sWUGGY all", METRICS["swuggy_all"], "Language modeling", "sWUGGY all"),
-        Column("sWUGGY in-vocab", METRICS["swuggy_in_vocab"], "Language modeling", "in-vocab"),
-        Column("sBLIMP", METRICS["sblimp"], "Language modeling", "sBLIMP"),
-        Column("tSC", METRICS["tsc"], "Language modeling", "tSC"),
-    )
-    trainings = dict.fromkeys((r.slm, r.corpus, r.hours) for r in shown if r.slm)
-    rows = []
-    for system, scores in group(shown, lambda r: (r.source, r.encoder, r.layer, r.quantizer)).items():
-        source, encoder, layer, quantizer = system
-        of_units = [r for r in scores if r.slm is None]
-        trained = group([r for r in scores if r.slm], lambda r: (r.slm, r.corpus, r.hours))
-        if not trained and layers.get((source, encoder), layer) != layer:
-            continue
-        topline = encoder == TOPLINE
-        num_units = next((r.num_units for r in scores if r.num_units), None)
-        system_labels = (scores[0].model, "" if topline else _layer(layer), unit_label(quantizer, num_units))
-        for training, of_language in (trained or {(None, None, None): []}).items():
-            cells: list[Estimate | None] = [
-                estimate([r for r in of_units + of_language if r.metric == metric]) for metric in metrics
-            ]
-            labels = (
-                *system_labels,
-                str(num_units or ""),
-                *([training_label(*training)] if len(trainings) > 1 else []),
-            )
-            block = "Topline" if topline else _block(source, results)
-            rows.append(Row(labels, tuple(cells), block, ranked=not topline))
-    return Table(
-        name="Table 2",
-        caption="Zero-shot discrete units quality and spoken language modeling metrics (in %, chance level 50%, except "
-        f"for PNMI). ABX is the mean over datasets and speaker conditions. {_selected(layers, results)}{MARKS}"
-        + (
-            " The topline, the annotated phones, takes no part in the marks." if not all(r.ranked for r in rows) else ""
-        ),
-        labels=("Model", "Layer", "Units", "V", *(["Language model"] if len(trainings) > 1 else [])),
-        columns=columns,
-        rows=_blockwise(rows),
-    )
-
-
-def _layer(layer: int | None) -> str:
-    return "" if layer is None else str(layer)
-
-
-def _block(source: str, results: Sequence[Result]) -> str:
-    """The source as a heading, where there is more than one."""
-    return source if len({r.source for r in results}) > 1 else ""
-
-
-def _blockwise(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows of a block together, the topline last."""
-    order = list(dict.fromkeys(row.block for row in rows))
-    return tuple(sorted(rows, key=lambda row: (not row.ranked, order.index(row.block))))
-
-
-def _selected(layers: dict[tuple[str, str], int | None], results: Sequence[Result]) -> str:
-    """A sentence that names the selected layers; nothing where none could be selected."""
-    models = {(r.source, r.encoder): r.model for r in results}
-    named = ", ".join(f"{models[key]} {layer}" for key, layer in layers.items() if layer is not None)
-    return f"The layers with the lowest average ABX on continuous embeddings are: {named}. " if named else ""
-
-
-TABLES: dict[int, Callable[[Sequence[Result]], Table]] = {1: table_1, 2: table_2}
-FORMS = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
-
-
-def write_table(table: Table, number: int, folder: Path) -> None:
-    """Write ``table_<number>`` in its three forms."""
-    for extension, form in FORMS.items():
-        with atomic_file(folder / f"table_{number}.{extension}") as temporary:
-            temporary.write_text(form(table), encoding="utf-8")
+    selections = parse_selections(given.select)
+    results = arranged(read_results([*given.scores, *given.others], by_table=True), _groups(given.groups))
+    made: dict[str, Table] = {}
+    for name in given.table:
+        if name == FOOTPRINT:
+            footprints = [named_path(text, "--footprint") for text in given.footprint]
+            if not footprints:
+                raise InputError("--footprint: missing, expected footprint.csv for table 4")
+            made[name] = table_4({source: read_footprints(path) for source, path in footprints})
+        elif name == HYPERPARAMETERS:
+            files = [named_path(text, "--hyperparameters") for text in given.hyperparameters]
+            if not files:
+                raise InputError("--hyperparameters: missing, expected config.json of an encoder for table 5")
+            made[name] = table_5({encoder: read_hyperparameters(path) for encoder, path in files})
+        else:
+            make = TABLES[int(name)] if name.isdigit() else FURTHER_TABLES[name]
+            table = make(select(results, selections.get(table_stem(name), {})))
+            made[name] = beside(table, given.beside) if given.beside and name.isdigit() else table
+    return made
 
 
 def main() -> None:
     """Entry point: scores in, tables out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", type=int, nargs="+", required=True, choices=TABLES, help="numbers of the tables")
-    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores.csv; several are set in blocks")
+    parser.add_argument("--scores", type=Path, nargs="*", default=[], help="scores.csv; several make blocks")
+    add_table_arguments(parser)
+    parser.add_argument("--intervals", action="store_true", help="print confidence intervals; the CSV has them always")
     parser.add_argument("--output", type=Path, required=True, help="folder of the tables")
-    arguments = parser.parse_args()
-    results = read_results(arguments.scores)
-    if not results:
-        raise InputError(f"{arguments.scores[0]}: no scores, expected some")
-    for number in arguments.table:
-        write_table(TABLES[number](results), number, arguments.output)
+    given = parser.parse_args()
+    for name, table in make_tables(given).items():
+        write_table(table, table_stem(name), given.output, intervals=given.intervals)
 
 
 if __name__ == "__main__":

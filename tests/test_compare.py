@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from artifacts.errors import InputError
-from eval.compare import better, compare, holm, to_markdown, verdict
+from eval.compare import better, compare, describe, holm, to_markdown, verdict
 from eval.scores import Subject, write_score
 
 
@@ -128,6 +128,80 @@ def test_the_page_shows_both_values_the_difference_and_the_verdict(tmp_path: Pat
     a = write(tmp_path / "a", "tsc", [1, 1, 1, 0] * 50)
     b = write(tmp_path / "b", "tsc", [1, 0, 1, 0] * 50)
     page = to_markdown("spidr", "hubert", compare([a], [b]))
-    assert page.startswith("# spidr against hubert\n\n**spidr** is better on tSC (dev, opt).\n")
+    caution = "Language models were trained once each; trained again, they may compare otherwise."
+    assert page.startswith(f"# spidr against hubert\n\n**spidr** is better on tSC (dev, opt). {caution}\n")
     assert "| tSC (dev, opt) | 75.00 | 50.00 | +25.00 | [+19" in page
     assert "1 seed(s) for spidr and 1 for hubert" in page
+
+
+def test_the_page_says_what_is_compared_and_what_it_was_trained_on(tmp_path: Path) -> None:
+    subject = {"model": "SpidR", "encoder": "spidr", "layer": 6, "quantizer": "kmeans256", "num_units": 256}
+    training = {"slm": "opt", "corpus": "train", "hours": 577.0}
+    common: dict[str, Any] = {"dataset": "dev", "n": 1, "conditions": {}, "provenance": {}}
+    items = (("id", "score"), [{"id": "1", "score": 1}])
+    paths = [
+        write_score(tmp_path / "a", Subject(**subject), metric="pnmi", value=0.6, items=items, **common),
+        *(
+            write_score(
+                tmp_path / f"a{k}", Subject(**subject, **training, seed=k), metric="tsc", value=v, items=items, **common
+            )
+            for k, v in ((1, 0.7), (0, 0.8))
+        ),
+    ]
+    assert describe(paths) == {
+        "model": "SpidR",
+        "layer": "6",
+        "units": "K-means",
+        "number of units": "256",
+        "language model": "opt (train, 577 h)",
+        "training seeds": "0, 1",
+    }
+    phones = write_score(
+        tmp_path / "b",
+        Subject(model="Phones", encoder="phones", slm="opt", corpus="train", seed=0),
+        metric="tsc",
+        value=0.9,
+        items=items,
+        **common,
+    )
+    page = to_markdown("a", "b", compare(paths, [phones]), (describe(paths), describe([phones])))
+    assert "| model | SpidR | Phones |" in page
+    assert "| language model | opt (train, 577 h) | opt (train) |" in page
+    assert "| number of units | 256 |  |" in page
+    assert "| tSC (dev, opt) | 75.00 ± 7.07 | 90.00 | −15.00 |" in page  # 70 and 80: their standard deviation is 7.07
+    assert "trained once each" not in page
+
+
+NEW = {
+    "prosaudit": ("protosyntax", ("type", "id")),
+    "salmon": ("gender_consistency", ("task", "id")),
+    "salmon_alignment": (None, ("task", "id")),
+    "ssc": (None, ("id",)),
+    "pairs": (None, ("id",)),
+}
+
+
+@pytest.mark.parametrize("metric", NEW)
+def test_zero_shot_metrics_that_the_paper_does_not_have_are_tested_too(tmp_path: Path, metric: str) -> None:
+    condition, columns = NEW[metric]
+
+    def scored(name: str, correct: int) -> Path:
+        rows = [dict.fromkeys(columns, f"item{i}") | {"score": float(i < correct)} for i in range(60)]
+        return write_score(
+            tmp_path / name,
+            Subject(model=name, encoder=name, slm="opt", seed=0),
+            metric=metric,
+            dataset="set",
+            condition=condition,
+            value=correct / 60,
+            n=60,
+            conditions={},
+            provenance={},
+            items=((*columns, "score"), rows),
+        )
+
+    [found] = compare([scored("a", 54)], [scored("b", 30)])
+    assert found.difference == pytest.approx(0.4)
+    assert found.n == 60
+    assert found.p_value is not None
+    assert better(found, found.p_value, "a", "b") == "a"

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from eval.rendering import to_markdown
+from artifacts.files import write_json
+from eval.footprint import read_footprints
+from eval.rendering import Mark, Table, to_csv, to_latex, to_markdown
 from eval.results import read_results
 from eval.scores import FIELDS, IDENTITY
-from eval.tables import table_1, table_2
+from eval.tables import TABLES
+from eval.training_tables import read_hyperparameters, table_4, table_5
+from spidr.settings import Recipe
 
 REPOSITORY = Path(__file__).parent.parent
 PUBLISHED = REPOSITORY / "results" / "published"
@@ -108,20 +112,102 @@ def test_what_two_tables_print_is_the_same() -> None:
             assert row["value"] == units[row["model"], row["metric"]]
 
 
-def test_tables_are_drawn_from_the_published_numbers() -> None:
-    results = read_results([PUBLISHED / "table_1.csv", PUBLISHED / "table_2.csv"])
-    first, second = table_1(results), table_2(results)
-    assert [row.labels for row in first.rows[-2:]] == [("DinoSR†", "5"), ("SpidR", "6")]
-    shown = [
-        [column.metric.format(cell.value) for column, cell in zip(second.columns, row.cells, strict=True) if cell]
-        for row in second.rows
+def rendered(number: int) -> Table:
+    """A table made of all the published scores, as an experiment with them would."""
+    return TABLES[number](read_results([PUBLISHED / f"table_{n}.csv" for n in SCORES], by_table=True))
+
+
+@pytest.mark.parametrize("number", SCORES)
+def test_a_table_made_of_the_published_numbers_shows_those_of_the_paper_s_table_and_no_others(number: int) -> None:
+    rows = list(csv.reader(to_csv(rendered(number)).splitlines()))
+    width = 1 + len(rendered(number).labels)
+    values = [[Decimal(cell) for cell in row[width:] if cell] for row in rows[1:]]
+    assert values == whole(number)
+
+
+def test_blocks_labels_and_order_are_the_paper_s() -> None:
+    blocks = {n: [(block, len(rows)) for block, rows in rendered(n).blocks()] for n in (1, 3, 7)}
+    assert blocks[1] == [("", 7)]
+    assert blocks[3] == [("50 units", 4), ("100 units", 4), ("200 units", 4), ("500 units", 4)]
+    assert blocks[7] == [("self-supervised", 13), ("robustness loss", 7), ("supervised", 6)]
+    assert [row.labels for row in rendered(1).rows[-2:]] == [("DinoSR†", "5"), ("SpidR", "6")]
+    assert rendered(2).rows[0].labels == ("HuBERT", "11", "K-means", "256")
+    assert [row.labels[:2] for row in rendered(3).rows[:4]] == [
+        *(("HuBERT", "K-means"), ("HuBERT", "Spin"), ("HuBERT", "DC-Spin"), ("SpidR", "K-means"))
     ]
-    assert second.rows[0].labels == ("HuBERT", "11", "K-means", "256")
-    assert shown[0] == ["7.32", "0.636", "65.15", "73.21", "55.68", "67.66"]
-    second_best = [line for line in to_markdown(first).splitlines() if "<u>53.49</u>" in line and "**69.38**" in line]
-    assert [line.split("|")[1].strip() for line in second_best] == ["data2vec 2.0"]
-    assert "<u>45.86</u>" not in to_markdown(first)  # as the paper marks it, beside 53.49
-    assert shown[-1] == ["7.10", "0.633", "71.90", "82.33", "57.09", "70.55"]
+    assert [row.labels[1] for row in rendered(6).rows] == ["5", "5", "", "", "6"]
+    assert [row.labels for row in rendered(8).rows] == [
+        *(("DinoSR†", "5"), ("DinoSR + Heads", "7"), ("DinoSR + Exp. EMA", "6"), ("SpidR", "6"))
+    ]
+
+
+OTHERWISE: dict[int, dict[str, tuple[Mark, Mark]]] = {
+    1: {"45.86": ("second", None)},
+    2: {},
+    3: {"69.21": ("second", None), "69.64": (None, "second")},
+    6: {"3.80": ("second", None), "3.48": (None, "second")},
+    7: {
+        **{"68.99": ("best", "second"), "69.38": ("second", "best")},
+        **{"68.70": ("second", None), "71.57": (None, "second"), "63.03": (None, "second")},
+    },
+}
+"""Where the paper marks a score otherwise than by its value: the score, its mark there and the one by value."""
+
+
+@pytest.mark.parametrize("number", OTHERWISE)
+def test_marks_are_by_value_where_the_paper_s_are_not(number: int) -> None:
+    for score, (_, by_value) in OTHERWISE[number].items():
+        assert by_value in marks_by_value(number)[score]
+
+
+def marks_by_value(number: int) -> dict[str, list[Mark]]:
+    """Every printed score of a rendered table, and its marks wherever it stands."""
+    table = rendered(number)
+    found: dict[str, list[Mark]] = {}
+    for _, rows in table.blocks():
+        for row, marks in rows:
+            for column, cell, mark in zip(table.columns, row.cells, marks, strict=True):
+                if cell:
+                    found.setdefault(column.text(cell), []).append(mark)
+    return found
+
+
+@pytest.mark.skipif(not PAPER.is_file(), reason="the paper does not lie beside the checkout")
+@pytest.mark.parametrize("number", OTHERWISE)
+def test_the_paper_marks_as_we_do_but_for_the_places_listed(number: int) -> None:
+    text = PAPER.read_text(encoding="utf-8").split(f"\nTable {number}: ")[1].split("\n\n")[1]
+    theirs: dict[str, list[Mark]] = {}
+    for mark, score in re.findall(r"(?:<(b|u)>)?(\b\d+\.\d\d\d?\b)(?:</[bu]>)?", text):
+        theirs.setdefault(score, []).append({"b": "best", "u": "second", "": None}[mark])
+    ours = marks_by_value(number)
+    assert ours.keys() == theirs.keys()
+    differing = {score: (theirs[score], ours[score]) for score in ours if ours[score] != theirs[score]}
+    assert differing.keys() == OTHERWISE[number].keys()
+    for score, (paper, by_value) in OTHERWISE[number].items():
+        assert paper in differing[score][0]
+        assert by_value in differing[score][1]
+
+
+def test_table_4_shows_the_published_footprints() -> None:
+    table = table_4({"published": read_footprints(PUBLISHED / "table_4.csv")})
+    assert table.rows[0].labels == ("HuBERT", "A100 × 32", "650k", "62", "1984")
+    assert table.rows[-1].labels == ("SpidR and DinoSR (our reimplem.)", "A100 × 16", "400k", "23", "369")
+    assert len(table.rows) == 7
+    assert r"HuBERT & A100 $\times$ 32 & 650k & 62 & 1984 \\" in to_latex(table)
+    assert "cmidrule" not in to_latex(table)
+
+
+def test_table_5_of_the_base_recipe_is_the_paper_s(tmp_path: Path) -> None:
+    """SpidR Base is the default of every recipe, so its own table has to say what the paper's says."""
+    config = tmp_path / "config.json"
+    write_json(config, {"provenance": {"settings": Recipe().model_dump(mode="json")}})
+    ours, theirs = read_hyperparameters(config), read_hyperparameters(PUBLISHED / "table_5.csv")
+    assert ours == theirs
+    table = table_5({"published": theirs, "SpidR": ours})
+    assert [(block, len(rows)) for block, rows in table.blocks()] == [
+        *(("Model", 24), ("Optimizer", 9), ("Data", 6), ("Masking", 3))
+    ]
+    assert "| Peak learning rate                    | 5e-4" in to_markdown(table)
 
 
 def test_pretraining_s_cost_and_hyperparameters_are_the_paper_s() -> None:

@@ -4,6 +4,8 @@ import json
 import re
 import subprocess
 import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from eval.figures import FIGURES
 from eval.materials import Materials, read_encoder, read_language_model
 from eval.report import named_folder, read_health, render_report
 from eval.scores import FIELDS, Subject, write_score
+from eval.tables import add_table_arguments, make_tables
 
 FIGURES_OF_UNITS = {
     **{"utterances": 3, "frames": 100, "units": 50, "active_units": 40, "entropy_bits": 5.0, "perplexity": 32.0},
@@ -34,9 +37,6 @@ def results(tmp_path: Path) -> Path:
         system | {"metric": "pnmi", "quantizer": "kmeans50", "num_units": 50, "value": 0.6, "n": 100},
     ]
     write_csv(tmp_path / "scores.csv", FIELDS, rows)
-    (tmp_path / "tables").mkdir()
-    for number in (1, 2):
-        (tmp_path / "tables" / f"table_{number}.csv").touch()
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "figure_07.png").write_bytes(b"a picture")
     health = {"frame_rate_hz": 50.0, "num_units": 50, "corpora": {"dev": FIGURES_OF_UNITS}}
@@ -45,11 +45,15 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def page(results: Path, **more: Any) -> str:
+def page(results: Path, table: Sequence[str] = ("1", "2"), **more: Any) -> str:
+    parser = ArgumentParser()
+    add_table_arguments(parser)
+    wanted = parser.parse_args(["--table", *table])
+    wanted.scores = [results / "scores.csv"]
     return render_report(
         "tiny",
         [results / "scores.csv"],
-        tables=results / "tables",
+        tables=list(make_tables(wanted).values()),
         figures=results / "figures",
         health=sorted(results.glob("units/*/health.json")),
         config=results / "tiny.yaml",
@@ -115,7 +119,7 @@ def test_health_without_a_figure_is_named(tmp_path: Path) -> None:
 
 
 def test_the_entry_point_names_an_absent_file_and_exits_with_2(results: Path) -> None:
-    arguments = ["--experiment", "x", "--scores", "absent.csv", "--tables", results, "--figures", results]
+    arguments = ["--experiment", "x", "--scores", "absent.csv", "--figures", results]
     command = [sys.executable, "-m", "eval.report", *map(str, arguments), "--output", str(results / "report.html")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
@@ -170,8 +174,6 @@ def test_an_alignment_that_says_too_little_is_named(results: Path) -> None:
 def scored_systems(results: Path) -> Path:
     """Scores of two systems with the tables of their items: one wins every pair, the other half of them."""
     folder = results / "scores"
-    for table in (results / "tables").iterdir():
-        table.unlink()
     for layer, right in ((6, lambda i: 1.0), (7, lambda i: float(i % 2))):
         subject = {"model": "SpidR <1>", "encoder": "spidr", "layer": layer, "quantizer": "kmeans50", "num_units": 50}
         write_score(
@@ -197,7 +199,7 @@ def scored_systems(results: Path) -> Path:
 
 
 def test_each_system_has_a_page_and_any_two_are_compared_on_the_same_items(results: Path) -> None:
-    text = page(results, files=score_files(scored_systems(results)))
+    text = page(results, ("2",), files=score_files(scored_systems(results)))
     for layer in (6, 7):
         assert f'<details class="system" id="system-spidr-L{layer:02d}-kmeans50">' in text
     assert '<a href="#system-spidr-L06-kmeans50">' in text
@@ -219,7 +221,9 @@ def test_a_language_model_shows_how_its_validation_loss_fell(results: Path) -> N
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     model = read_language_model(folder / "summary.json")
     assert model.validation == [(10, 4.0), (20, 3.25)]
-    text = page(results, files=score_files(scored_systems(results)), materials=Materials(language_models=[model]))
+    text = page(
+        results, ("2",), files=score_files(scored_systems(results)), materials=Materials(language_models=[model])
+    )
     assert "lowest validation loss 3.250 nats a token" in text
     assert text.count('alt="Validation loss of the language models on spidr-L06-kmeans50"') == 1
 
