@@ -1,6 +1,6 @@
 """Figures 13 and 14: language modelling scores against what is known of the representations beforehand."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.metrics import METRICS
@@ -34,15 +34,18 @@ MIN_POINTS = 3  # of two points r is always 1 or -1
 type Points = dict[Series, dict[int | None, tuple[float, float]]]
 
 
-def draw_correlations(results: Sequence[Result], proxies: Sequence[str], targets: Sequence[str]) -> "Figure":
+def draw_correlations(
+    results: Sequence[Result], proxies: Sequence[str], targets: Sequence[str], colours: Mapping[str, str]
+) -> "Figure":
     """A panel for each proxy (rows) and language modelling metric (columns), Pearson's r above it.
 
     Args:
-        results: All scores of the experiment.
+        results: Scores.
         proxies: Metrics of features or units, horizontal.
-        targets: Metrics of language models, vertical; several trainings of a system are averaged.
+        targets: Metrics of language models, vertical; several seeds of a training are averaged.
+        colours: Of the models.
     """
-    look = looks(results)
+    look = looks(map(series_namer(results), results), colours)
     found = [[proxy_points(results, proxy, target) for target in targets] for proxy in proxies]
     lines = max(len(correlate(points)) for row in found for points in row)
     height = len(proxies) * (ROW_HEIGHT_IN + lines * LINE_HEIGHT_PT / 72) + 0.3

@@ -1,11 +1,11 @@
 """Figures 7, 11 and 12: metrics by layer of the encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.metrics import METRICS, Metric
 from eval.rendering import ARROWS
-from eval.results import TOPLINE, Estimate, Result, estimate, group, standard
+from eval.results import TOPLINES, Estimate, Result, estimate, group, standard
 from eval.style import (
     Level,
     Look,
@@ -28,20 +28,22 @@ MIN_BAND = 3  # layers a curve needs for its intervals to be drawn as a band
 DODGE = 0.06  # of a layer
 
 
-def draw_layer_curves(results: Sequence[Result], metrics: Sequence[str]) -> "Figure":
+def draw_layer_curves(results: Sequence[Result], metrics: Sequence[str], colours: Mapping[str, str]) -> "Figure":
     """One panel a metric, one curve a series, with 95% intervals; references without layers are levels.
 
     Args:
-        results: All scores of the experiment; ABX and MAP are averaged over datasets and conditions.
+        results: Scores; ABX and MAP are averaged over datasets and conditions.
         metrics: What the panels show, left to right.
+        colours: Of the models.
     """
-    look = looks(results)
+    name_series = series_namer(results)
+    look = looks(map(name_series, results), colours)
     figure, [panels] = new_figure(1, len(metrics), HEIGHT_IN)
     curves: set[Series] = set()
     for axes, name in zip(panels, metrics, strict=True):
         metric = METRICS[name]
         axes.set_title(f"{metric.label}{' (%)' if metric.percent else ''} {ARROWS[metric.better]}", loc="left")
-        by_series = group([r for r in standard(results) if r.metric == name], series_namer(results))
+        by_series = group([r for r in standard(results) if r.metric == name], name_series)
         if by_series:
             curves |= _draw_panel(axes, metric, dict(sorted(by_series.items())), look)
         else:
@@ -69,7 +71,7 @@ def _draw_panel(
             metric.shown(next(iter(points.values())).value),
             look[series].colour,
             line=(0, (5, 3)),
-            however_far=series.encoder != TOPLINE,
+            however_far=series.encoder not in TOPLINES,
         )
         for series, points in means.items()
         if series.is_reference

@@ -107,8 +107,8 @@ def score_quality(
     Their tables have one row a speaker, whose ``score`` averaged by ``weight`` gives the value (of
     codebook_perplexity its logarithm, in bits); that of active_units has one row a unit. Beside the scores stand:
 
-    - ``joint_counts.<dataset>.csv``: labels of 10 ms by phone and unit;
-    - ``phone_given_unit.<dataset>.csv``: p(phone | unit), one row a unit that occurs, one column a phone (figure 10);
+    - ``joint_counts.<dataset>.csv``: labels of 10 ms by phone and unit, which figure 10 is drawn from;
+    - ``phone_given_unit.<dataset>.csv``: p(phone | unit), one row a unit that occurs, one column a phone;
     - ``shift_sweep.<dataset>.csv``: PNMI with the units moved by some frames.
 
     Args:

@@ -4,7 +4,7 @@ The colour is the model's, the marker and the line are the quantizer's, so that 
 Colours are those of Okabe and Ito (2008), which stay apart for the colour-blind.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +14,33 @@ import numpy.typing as npt
 
 from artifacts.files import atomic_file
 from eval.metrics import Metric
-from eval.results import CODEBOOK, TOPLINE, Result, training_label, unit_label
+from eval.results import CODEBOOK, TOPLINES, Result, training_label, unit_label
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 TEXT_WIDTH_IN = 6.5
+MOST_ABREAST = 4  # entries of a legend
+LEGEND_LINE_IN = 0.17
 DOTS_PER_INCH = 300
+NAME_HEIGHT = 0.12  # of the data: two levels nearer than this have their names on either side
 REACH = 1.0  # how far from the data a level is still drawn, in heights of the data
 
 INK = "#222222"
 FAINT = "#8a8a8a"
-MODEL_COLOURS = {"SpidR": "#0072B2", "DinoSR": "#D55E00", "HuBERT": "#009E73", "MFCC": "#6f6f6f", "Phones": "#222222"}
+MODEL_COLOURS = {
+    "SpidR": "#0072B2",
+    "DinoSR": "#D55E00",
+    "HuBERT": "#009E73",
+    "MFCC": "#6f6f6f",
+    "Phones": INK,
+    "Text": INK,
+}
 OTHER_COLOURS = ("#CC79A7", "#B8860B", "#56B4E9", "#882255", "#7A5230", "#44AA99")
-MARKERS = ({"": "o", "K-means": "o", CODEBOOK: "s"}, {"": "^", "K-means": "^", CODEBOOK: "v"})  # by training
+MARKERS = {"": "o^<>", "K-means": "o^<>", CODEBOOK: "sv8p"}
+OTHER_MARKERS = "DdPX"
 
 STYLE: Any = {  # matplotlib types each key by itself
     "font.family": "STIXGeneral",  # comes with matplotlib, so that a figure looks the same everywhere
@@ -73,30 +85,47 @@ class Series:
     encoder: str
     model: str
     units: str = ""
-    training: str = ""
+    variant: str = ""
 
     @property
     def label(self) -> str:
         """Its name in a legend; the source is named where it is not ours."""
-        name = ", ".join(part for part in (self.model, self.units, self.training) if part)
+        name = ", ".join(part for part in (self.model, self.units, self.variant) if part)
         return name if self.source == "ours" else f"{name} ({self.source})"
 
     @property
     def is_reference(self) -> bool:
         """Whether it has no layers to speak of, and is drawn as a level."""
-        return self.encoder in ("mfcc", TOPLINE)
+        return self.encoder in ("mfcc", *TOPLINES)
 
 
 def series_namer(results: Iterable[Result]) -> Callable[[Result], Series]:
-    """What names the series of a score: its language model's training too, where there are several trainings."""
-    several = len({(r.slm, r.corpus, r.hours) for r in results if r.slm}) > 1
+    """What names the series of a score.
+
+    Its variant is what tells it from others of the same model and kind of units: the number of units where there are
+    several, the training of its language model where its source has several trainings.
+    """
+    sizes: dict[tuple[str, ...], set[int | None]] = {}
+    trainings: dict[str, set[tuple[Any, ...]]] = {}
+    for result in results:
+        if result.quantizer:
+            sizes.setdefault(_of_units(result), set()).add(result.num_units)
+        if result.slm:
+            trainings.setdefault(result.source, set()).add((result.slm, result.corpus, result.hours))
 
     def name(result: Result) -> Series:
+        several_sizes = len(sizes.get(_of_units(result), ())) > 1
+        variant = [f"$V$ = {result.num_units}"] if several_sizes else []
+        if result.slm and len(trainings.get(result.source, ())) > 1:
+            variant.append(training_label(result.slm, result.corpus, result.hours))
         units = unit_label(result.quantizer, result.num_units)
-        training = training_label(result.slm, result.corpus, result.hours) if several else ""
-        return Series(result.source, result.encoder, result.model, units, training)
+        return Series(result.source, result.encoder, result.model, units, ", ".join(variant))
 
     return name
+
+
+def _of_units(result: Result) -> tuple[str, ...]:
+    return result.source, result.model, unit_label(result.quantizer, result.num_units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,22 +143,28 @@ class Look:
         return {"marker": self.marker, "color": self.colour, "markerfacecolor": face, "markeredgewidth": 1.0}
 
 
-def looks(results: Sequence[Result]) -> dict[Series, Look]:
-    """The look of every series of an experiment: it depends on all of its scores, not on what one figure shows."""
-    series = sorted(set(map(series_namer(results), results)))
-    others = sorted({each.model for each in series} - set(MODEL_COLOURS))
-    colours = MODEL_COLOURS | {model: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, model in enumerate(others)}
-    trainings = sorted({each.training for each in series if each.training})
-    markers = {"": 0, **{training: i % len(MARKERS) for i, training in enumerate(trainings)}}
-    return {
-        each: Look(
-            colour=colours[each.model],
-            marker=MARKERS[markers[each.training]].get(each.units, "D"),
-            line="-" if each.source == "ours" and each.units != CODEBOOK else "--",
-            filled=each.source == "ours" and each.units != CODEBOOK,
-        )
-        for each in series
-    }
+def model_colours(results: Iterable[Result]) -> dict[str, str]:
+    """The colour of every model of an experiment: it depends on all of its scores, not on what one figure shows."""
+    others = sorted({result.model for result in results} - set(MODEL_COLOURS))
+    return MODEL_COLOURS | {model: OTHER_COLOURS[i % len(OTHER_COLOURS)] for i, model in enumerate(others)}
+
+
+def looks(all_series: Iterable[Series], colours: Mapping[str, str]) -> dict[Series, Look]:
+    """The look of every series.
+
+    Args:
+        colours: Of the models.
+    """
+    series = set(all_series)
+
+    def look(each: Series) -> Look:
+        markers = MARKERS.get(each.units, OTHER_MARKERS)
+        variants = sorted({other.variant for other in series if other.units == each.units and other.variant})
+        marker = markers[variants.index(each.variant) % len(markers) if each.variant else 0]
+        plain = each.source == "ours" and each.units != CODEBOOK
+        return Look(colours[each.model], marker, "-" if plain else "--", filled=plain)
+
+    return {each: look(each) for each in series}
 
 
 def new_figure(rows: int, columns: int, height_in: float, **shape: Any) -> tuple["Figure", list[list["Axes"]]]:
@@ -148,7 +183,7 @@ def new_figure(rows: int, columns: int, height_in: float, **shape: Any) -> tuple
     return figure, [list(row) for row in panels]
 
 
-def add_legend(figure: "Figure", series: Sequence[Series], look: dict[Series, Look], *, lines: bool) -> None:
+def add_legend(figure: "Figure", series: Sequence[Series], look: Mapping[Series, Look], *, lines: bool) -> None:
     """One legend above all panels."""
     from matplotlib.lines import Line2D
 
@@ -156,10 +191,22 @@ def add_legend(figure: "Figure", series: Sequence[Series], look: dict[Series, Lo
         Line2D([], [], linestyle=look[each].line if lines else "none", label=each.label, **look[each].dots())
         for each in series
     ]
-    if handles:
-        figure.legend(
-            handles=handles, loc="outside upper center", ncols=min(len(handles), 4), handlelength=2.4 if lines else 1
-        )
+    place_legend(figure, handles, handlelength=2.4 if lines else 1)
+
+
+def place_legend(figure: "Figure", handles: Sequence["Artist"], **shape: Any) -> None:
+    """A legend above all panels, with as many entries abreast as fit; the figure grows by its further lines."""
+    if not handles:
+        return
+    width_in, height_in = figure.get_size_inches()
+    for columns in range(min(len(handles), MOST_ABREAST), 0, -1):
+        further_lines = -(-len(handles) // columns) - 1
+        figure.set_size_inches(width_in, height_in + further_lines * LEGEND_LINE_IN)
+        legend = figure.legend(handles=list(handles), loc="outside upper center", ncols=columns, **shape)
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,12 +232,17 @@ def draw_levels(axes: "Axes", levels: Sequence[Level]) -> None:
     dots = np.concatenate([line.get_xydata() for line in axes.lines] or [np.empty((0, 2))])
     near = [level.however_far or not len(dots) or is_near(axes, level.value, REACH) for level in levels]
     far = []
+    named: list[tuple[bool, float]] = []
+    near_in_data = NAME_HEIGHT * axes.dataLim.height
     for level, drawn in zip(levels, near, strict=True):
         if not drawn:
             far.append(f"{level.name}: {level.value:.4g}")
             continue
         axes.axhline(level.value, color=level.colour, linestyle=level.line, linewidth=1.0, zorder=1.5)
         at_right = _room(dots, level.value, right=True) >= _room(dots, level.value, right=False)
+        if any(side == at_right and abs(value - level.value) < near_in_data for side, value in named):
+            at_right = not at_right
+        named.append((at_right, level.value))
         axes.annotate(
             level.name,
             (1 if at_right else 0, level.value),
@@ -202,10 +254,11 @@ def draw_levels(axes: "Axes", levels: Sequence[Level]) -> None:
             fontsize=8,
             color=level.colour,
             zorder=5,
+            in_layout=False,
             path_effects=[withStroke(linewidth=2, foreground="white")],
         )
     axes.margins(y=0.1)
-    axes.set_title(", ".join(far), loc="right", fontsize=8, color=FAINT)
+    axes.set_title(", ".join(far), loc="right", fontsize=8, color=FAINT, in_layout=False)
 
 
 def is_near(axes: "Axes", level: float, reach: float) -> bool:

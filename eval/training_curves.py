@@ -17,6 +17,7 @@ from pydantic import ConfigDict, Field
 from artifacts.errors import InputError, run
 from artifacts.files import read_json, read_jsonl
 from artifacts.settings import Settings, parse_settings
+from eval.naming import named_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -163,25 +164,13 @@ def _add_legend(figure: "Figure", colours: dict[int, Any]) -> None:
     figure.legend(handles=[word, *handles], loc="outside upper center", **shape)
 
 
-def named_log(text: str) -> tuple[str, Path]:
-    """A training's name and its log from ``name=path``, parted at the last ``=``: names are free text.
-
-    Raises:
-        InputError: There is no ``=``.
-    """
-    name, separator, path = text.rpartition("=")
-    if not (name and separator and path):
-        raise InputError(f"--log: found {text!r}, expected name=path")
-    return name, Path(path)
-
-
 def main() -> None:
     """Entry point: logs of trainings in, one figure out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--log", nargs="+", required=True, metavar="NAME=PATH", help="log.jsonl of each training")
     parser.add_argument("--output", type=Path, required=True, help="figure without extension")
     given = parser.parse_args()
-    trainings = [read_training(*named_log(text)) for text in given.log]
+    trainings = [read_training(*named_path(text, "--log")) for text in given.log]
     from eval.style import save_figure
 
     save_figure(draw_training_curves(trainings), given.output)

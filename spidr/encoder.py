@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from artifacts.errors import InputError
+from artifacts.errors import MADE_ANEW, InputError
 from artifacts.files import atomic_file, read_json_object, write_json
 from artifacts.settings import parse_settings
 from spidr.learner import Heads, SpidR, build_learner
@@ -179,8 +179,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         return dict(load_file(path))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except SafetensorError as error:
-        raise InputError(f"{path}: not a safetensors file ({error})") from None
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a whole safetensors file ({error}): {MADE_ANEW}") from None
 
 
 def _fill(module: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

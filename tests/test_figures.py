@@ -1,6 +1,8 @@
 """Figures: what is drawn, what is said where there is nothing, and the same bytes twice."""
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,9 @@ import pytest
 
 from artifacts.errors import InputError
 from eval.correlations import proxy_points
-from eval.figures import FIGURES, draw
+from eval.figures import CAPTIONS, FIGURES, draw
 from eval.results import Result
-from eval.style import MODEL_COLOURS, looks, save_figure, series_namer
+from eval.style import MODEL_COLOURS, Look, Series, looks, model_colours, save_figure, series_namer
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -107,15 +109,19 @@ def test_a_figure_without_any_score_is_refused() -> None:
         draw(12, [r for r in experiment(2) if r.slm is None])
 
 
+def looks_of(results: list[Result]) -> dict[Series, Look]:
+    return looks(map(series_namer(results), results), model_colours(results))
+
+
 def test_a_model_has_one_colour_whatever_else_is_there() -> None:
     alone, among = experiment(1), experiment(1) + experiment(1, model="A model", encoder="a")
     for results in (alone, among):
-        look = looks(results)
+        look = looks_of(results)
         assert {look[series].colour for series in look if series.model == "SpidR"} == {MODEL_COLOURS["SpidR"]}
 
 
 def test_series_of_two_models_or_two_quantizers_look_different() -> None:
-    look = looks(experiment(1) + experiment(1, model="A model", encoder="a") + experiment(1, source="a paper"))
+    look = looks_of(experiment(1) + experiment(1, model="A model", encoder="a") + experiment(1, source="a paper"))
     named = [series for series in look if series.units]
     assert len({(look[s].colour, look[s].marker, look[s].filled) for s in named if s.source == "ours"}) == 4
 
@@ -150,3 +156,71 @@ def test_r_is_that_of_the_definition_and_needs_three_points() -> None:
     assert any(f"$r$ = {r:.2f} [" in text and "$n$ = 5" in text for text in panels[5])
     few = texts(14, [r for r in results if r.layer is not None and r.layer <= 2])
     assert not any("$r$" in text for panel in few for text in panel)
+
+
+def test_what_is_selected_is_drawn_and_keeps_its_colour() -> None:
+    results = experiment(3) + experiment(3, model="A", encoder="a") + experiment(3, model="B", encoder="b")
+    everything, selected = (
+        [line.get_color() for line in draw(7, results, wanted).axes[0].lines if len(line.get_xdata()) == 3]
+        for wanted in (None, {"model": ["B"]})
+    )
+    assert len(set(everything)) == 3
+    assert selected == everything[1:2]  # a, b, spidr
+
+
+def test_units_of_two_sizes_are_two_curves_and_never_averaged() -> None:
+    results = [
+        result("pnmi", value, layer=layer, quantizer=f"kmeans{size}", num_units=size)
+        for layer in (1, 2, 3)
+        for size, value in ((50, 0.3), (256, 0.6))
+    ]
+    [_, pnmi] = draw(11, results).axes
+    assert sorted(line.get_ydata()[0] for line in pnmi.lines) == [0.3, 0.6]
+    assert len({line.get_marker() for line in pnmi.lines}) == 2
+    namer = series_namer(results)
+    assert {namer(r).label for r in results} == {"SpidR, K-means, $V$ = 50", "SpidR, K-means, $V$ = 256"}
+
+
+def test_the_training_of_another_source_is_not_part_of_a_name() -> None:
+    results = experiment(1) + experiment(1, source="a paper", corpus="librilight", hours=5770.0)
+    assert {series.variant for series in looks_of(results)} == {""}
+
+
+@pytest.mark.parametrize("number", [7, 12, 14])
+def test_a_legend_never_leaves_the_figure(number: int) -> None:
+    results = [r for name in "ABCDEFGH" for r in experiment(3, model=f"A model called {name}", encoder=name.lower())]
+    figure = draw(number, results)
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+    panels = [axes.get_window_extent() for axes in figure.axes]
+    assert all(panel.y1 <= box.y0 and panel.height > 50 for panel in panels)
+
+
+def test_every_figure_of_the_paper_has_a_caption() -> None:
+    assert list(CAPTIONS) == list(range(2, 15))
+
+
+def test_scores_from_elsewhere_alone_are_drawn_as_they_are_selected(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.csv"
+    rows = [f"theirs,X,x,{layer},{metric},0.{layer}" for layer in (1, 2, 3) for metric in ("tsc", "swuggy_all")]
+    theirs.write_text("source,model,encoder,layer,metric,value\n" + "\n".join(rows) + "\n")
+    command = [
+        sys.executable,
+        "-m",
+        "eval.figures",
+        "--figure",
+        "12",
+        "--scores",
+        str(theirs),
+        "--output",
+        str(tmp_path),
+    ]
+    done = subprocess.run([*command, "--select", '{"figure_12": {"layer": [1, 3]}}'], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "figure_12.png").read_bytes().startswith(PNG_SIGNATURE)
+    wrong = subprocess.run([*command, "--select", '{"figure_12": {"depth": [1]}}'], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: --select: figure_12.depth: no field of a score, expected one of model")

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from artifacts.errors import InputError
+from eval.naming import named_path
 from eval.style import save_figure
-from eval.training_curves import CAPTION, MOST_ABREAST, Training, draw_training_curves, named_log, read_training
+from eval.training_curves import CAPTION, MOST_ABREAST, Training, draw_training_curves, read_training
 
 V = 16
 STEPS = (10, 20, 30)
@@ -143,10 +144,10 @@ def test_settings_without_a_codebook_size_are_named(log: Path, settings: str) ->
 
 
 def test_a_name_may_hold_an_equals_sign() -> None:
-    assert named_log("tau=0.9=a/log.jsonl") == ("tau=0.9", Path("a/log.jsonl"))
+    assert named_path("tau=0.9=a/log.jsonl", "--log") == ("tau=0.9", Path("a/log.jsonl"))
     for wrong in ("a/log.jsonl", "=a/log.jsonl", "SpidR="):
         with pytest.raises(InputError, match=r"--log: found '.*', expected name=path"):
-            named_log(wrong)
+            named_path(wrong, "--log")
 
 
 def test_the_caption_says_what_a_collapse_looks_like() -> None:
