@@ -9,10 +9,10 @@ RUN := $(VENV)/bin
 PEER := .peer
 ROOMS := artifacts corpora spidr units slm eval workflow
 
-.PHONY: demo test test-slow peer test-peer lint unlock lock clean
+.PHONY: demo test test-slow test-slurm peer test-peer lint unlock lock clean
 
 demo: $(VENV)/.ready
-	$(RUN)/snakemake -c $(CORES) all --configfile config/demo.yaml
+	$(RUN)/snakemake -c $(CORES) --no-hooks all --configfile config/demo.yaml
 	$(RUN)/python -m workflow.summary --experiment demo
 
 test: lint
@@ -20,6 +20,10 @@ test: lint
 
 test-slow: $(VENV)/.ready
 	$(RUN)/pytest -m slow
+
+# A throw-away Slurm of two nodes on this machine: needs root and Debian's packages (tests/slurm/cluster.py).
+test-slurm: $(VENV)/.ready
+	$(RUN)/pytest -m slow tests/slurm
 
 # The authors' package (CC BY-NC) has our import name: it lies in an environment of its own, for comparisons only.
 peer: $(PEER)/.ready

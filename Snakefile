@@ -10,6 +10,9 @@ include: "workflow/rules/spin.smk"
 include: "workflow/rules/units.smk"
 include: "workflow/rules/slm.smk"
 include: "workflow/rules/eval.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/elsewhere.smk"
+include: "workflow/rules/preflight.smk"
 
 
 # Seconds of one core, or the network: on a cluster these run where snakemake does.
@@ -19,6 +22,8 @@ localrules:
     tables,
     figures,
     describe_encoder,
+    describe_tokenizer,
+    made_elsewhere,
     codebook,
     given_kmeans,
     phone_inventory,
@@ -27,12 +32,30 @@ localrules:
     health,
     select_layer,
     collect,
+    footprint,
     draw_tables,
-    draw_figures,
+    draw_figure,
     draw_training_curves,
+    draw_hardware,
+    schedules,
+    draw_schedules,
+    mask,
+    draw_mask,
+    draw_embeddings,
+    draw_phone_given_unit,
     draw_alignment,
+    draw_samples,
     report,
     compare,
+    leaderboard,
+
+
+onsuccess:
+    print_run(EXPERIMENT.experiment, STARTED, time.time(), [Path(file) for file in log])
+
+
+onerror:
+    print_run(EXPERIMENT.experiment, STARTED, time.time(), [Path(file) for file in log])
 
 
 rule all:

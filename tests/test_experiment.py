@@ -56,7 +56,7 @@ WRONG = [
         "train",
         "corpora.dev.source: found 'train', expected one of the synthetic corpora: synthetic",
     ),
-    ("figures", [15], "figures: found 15, expected one of the paper's: 2, 7"),
+    ("figures", [15], "figures: found 15, expected one of the paper's: 2, 3"),
     ("figures", [7, 7], r"figures: found \[7, 7\], expected each once"),
     ("systems", [], "figures: found 12, expected systems with a language model"),
     (

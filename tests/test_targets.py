@@ -60,16 +60,15 @@ def test_an_encoder_made_elsewhere_lies_there() -> None:
     }
 
 
-def test_figure_2_is_drawn_apart_from_those_of_scores_and_from_logs_of_trained_encoders() -> None:
-    tiny = targets("tiny")
-    assert tiny.training_figure() == ["results/tiny/figures/figure_02.pdf", "results/tiny/figures/figure_02.png"]
-    assert tiny.score_figure_numbers() == [7, 11, 12, 13, 14]
-    assert sorted(tiny.figures()) == sorted(tiny.training_figure() + tiny.score_figures())
+def test_every_figure_has_two_forms_and_figure_2_is_of_the_logs_of_trained_encoders() -> None:
+    tiny = targets("tiny", figures=[2, 7])
+    assert tiny.figures() == [
+        f"results/tiny/figures/figure_{stem}" for stem in ("02.pdf", "02.png", "07.pdf", "07.png")
+    ]
     assert tiny.training_logs() == {
         "spidr": "results/tiny/encoders/spidr/training/log.jsonl",
         "dinosr": "results/tiny/encoders/dinosr/training/log.jsonl",
     }
-    assert targets("tiny", figures=[7]).training_figure() == []
 
 
 def test_of_encoders_made_elsewhere_those_that_come_with_a_log_are_drawn(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_every_artifact_lies_where_the_design_says(tiny: Path) -> None:
         *("slm/phones/opt-tiny/seed0/model/config.json", "slm/phones/opt-tiny/seed0/log.jsonl"),
         *("likelihoods/phones/opt-tiny/seed0/lexical.csv", "scores.csv", "report.html"),
         *(f"tables/table_{n}.{kind}" for n in (1, 2) for kind in ("csv", "md", "tex")),
-        *(f"figures/figure_{n:02d}.{kind}" for n in (2, 7, 11, 12, 13, 14) for kind in ("pdf", "png")),
+        *(f"figures/figure_{n:02d}.{kind}" for n in (2, 5, 7, 8, 10, 11, 12, 13, 14) for kind in ("pdf", "png")),
         *(f"figures/alignment.{kind}" for kind in ("pdf", "png", "json")),
     ):
         assert (root / path).is_file(), path

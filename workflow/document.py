@@ -78,7 +78,7 @@ def _type(value: dict[str, Any]) -> str:
         return f"list of {_type(value.get('items', {}))}"
     if value.get("type") == "object":
         (held,) = value.get("patternProperties", {"": value.get("additionalProperties") or {}}).values()
-        return f"name -> {_type(held)}"
+        return f"name -> {_type({} if held is True else held)}"
     kind = str(value.get("type", "any"))
     return "none" if kind == "null" else kind
 

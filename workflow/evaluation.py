@@ -20,6 +20,9 @@ ZEROSHOT_LAYOUTS = {
 }
 """Layouts of the evaluation sets that each zero-shot metric can do with."""
 
+UNWRITTEN = ("prosaudit", "salmon")
+"""Zero-shot metrics of how something is said, which no text tells."""
+
 
 class Abx(Settings):
     """ABX discriminability of phones, on features, codebook predictions and units; each condition with each other."""

@@ -6,6 +6,7 @@ that plans and tables need no corpus.
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,19 +14,24 @@ from pydantic import Field, model_validator
 
 from artifacts.device import DeviceName, Precision
 from artifacts.settings import Settings
-from corpora.settings import SPEECH_LAYOUTS, Corpus
+from corpora.settings import SPEECH_LAYOUTS, TEXT_TIERS, Corpus, has_texts
 from slm.settings import Slm
 from units.registry import find
-from units.settings import ConvertedEncoder, Encoder, HubEncoder, Quantizer, SpidrEncoder, SpinEncoder
+from units.settings import (
+    ConvertedEncoder,
+    Encoder,
+    HubEncoder,
+    Quantizer,
+    SpidrEncoder,
+    SpinEncoder,
+    TextEncoder,
+    Topline,
+    layers_by_quantizer,
+)
 from units.spin.settings import HUB_TYPES
-from workflow.evaluation import ZEROSHOT_LAYOUTS, Abx, Evaluation, Measured, Name, Zeroshot
-
-TABLES = (1, 2)
-TRAINING_FIGURE = 2
-"""Drawn from the logs of the encoders' trainings; the others are from scores."""
-FIGURES = (TRAINING_FIGURE, 7, 11, 12, 13, 14)
-TRAINING_LOG = "training/log.jsonl"
-"""Where an encoder's folder has the log of its training."""
+from workflow.drawn import FIGURES, TRAINING_LOG, check_figures
+from workflow.evaluation import UNWRITTEN, ZEROSHOT_LAYOUTS, Abx, Evaluation, Measured, Name, Zeroshot
+from workflow.tabled import TABLES, check_tables
 
 
 class System(Settings):
@@ -64,9 +70,23 @@ class Experiment(Settings):
     evaluation: Evaluation = Evaluation()
     """Metrics wanted."""
     tables: list[int] = []
-    """The paper's tables, made from this experiment's scores."""
+    """The paper's tables, made from this experiment's scores; 4 and 5 from its encoders' trainings. Beside them stand
+    ``units`` and ``zeroshot``, where metrics are measured that the paper does not have."""
     figures: list[int] = []
-    """The paper's figures, likewise; figure 2 from the logs of the encoders' trainings."""
+    """The paper's figures, likewise; 2 from the logs of the encoders' trainings, 4 from the time and the devices they
+    took, 5 and 6 from their recipes, 8 and 9 from features, 10 from counts of phones and units. 8, 9 and 10 show one
+    layer: the best of the first encoder that is trained, or what ``select`` says of their ``encoder`` and ``layer``."""
+    select: dict[str, dict[str, list[str | int | float]]] = {}
+    """Which scores a table or a figure shows, by the fields of scores.csv: ``table_2: {num_units: [256]}``. A score is
+    shown if each field that is named is empty or has one of the values."""
+    others: list[str] = []
+    """Scores from elsewhere, set beside these in tables and figures: CSV files with the fields of scores.csv or some
+    of them (source, model, encoder, metric and value at least), or ``published``, the paper's numbers."""
+    beside: str | None = None
+    """A source among the others, e.g. ``published``: the paper's tables print its numbers, ours and the difference in
+    columns side by side, not in blocks."""
+    intervals: bool = True
+    """Tables print 95% confidence intervals; their CSV has them always."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -78,20 +98,25 @@ class Experiment(Settings):
             suited = [name for name, corpus in self.corpora.items() if corpus.layout in layouts]
             _expect(key, names, suited, f"the corpora of layout {' or '.join(layouts)}")
         for name, corpus in self.corpora.items():
-            if corpus.layout != "synthetic" and corpus.source is not None:
+            if (source := getattr(corpus, "source", None)) is not None:
                 sources = [other for other, c in self.corpora.items() if c.layout == "synthetic"]
-                _expect(f"corpora.{name}.source", [corpus.source], sources, "the synthetic corpora")
+                _expect(f"corpora.{name}.source", [source], sources, "the synthetic corpora")
+            if (texts := getattr(corpus, "texts", None)) in TEXT_TIERS and not getattr(corpus, "annotations", None):
+                raise ValueError(f"corpora.{name}.texts: found {texts!r}, expected annotations to take them from")
         for name, encoder in self.encoders.items():
-            if (name == "phones") != (encoder.family == "phones"):
+            if (name in ("phones", "text") or isinstance(encoder, Topline)) and name != encoder.family:
                 raise ValueError(
-                    f"encoders.{name}: found family {encoder.family}, expected phones to be of family phones"
+                    f"encoders.{name}: found family {encoder.family}, expected phones to be of family phones, "
+                    "and text of family text"
                 )
-            _expect(f"encoders.{name}.quantizers", encoder.quantizers, self.quantizers, "the quantizers")
+            _expect(f"encoders.{name}.quantizers", list(encoder.quantizers), self.quantizers, "the quantizers")
             if isinstance(encoder, SpinEncoder):
                 bases = [other for other, base in self.encoders.items() if _may_be_fine_tuned(base)]
                 _expect(f"encoders.{name}.base", [encoder.base], bases, "the HuBERTs, WavLMs and SpidRs")
             may_have_codebook = isinstance(encoder, SpidrEncoder | ConvertedEncoder | SpinEncoder)
-            for quantizer in encoder.quantizers:
+            for quantizer, layers in layers_by_quantizer(encoder).items():
+                known = getattr(encoder, "layers", ())
+                _expect(f"encoders.{name}.quantizers.{quantizer}", layers, known, "the encoder's layers")
                 if self.quantizers[quantizer].kind == "codebook" and not may_have_codebook:
                     raise ValueError(
                         f"encoders.{name}.quantizers: found {quantizer} of kind codebook, expected kmeans: "
@@ -106,9 +131,21 @@ class Experiment(Settings):
                 [name for name, c in self.corpora.items() if getattr(c, "annotations", None)],
                 "the annotated corpora",
             )
+        for key, names in self._text_references():
+            written = [name for name, corpus in self.corpora.items() if has_texts(corpus)]
+            _expect(key, names, written, "the corpora with texts")
         _expect("tables", self.tables, TABLES, "the paper's")
         _expect("figures", self.figures, FIGURES, "the paper's")
         for name, slm in self.slms.items():
+            combinations = [*self.all_systems, *self._by_best_layer]
+            _expect(f"slms.{name}.systems", slm.systems or [], combinations, "the encoders' combinations")
+            unheard = [c for c in (*slm.train, slm.validation) if self.corpora[c].layout == "libriheavy"]
+            of_speech = [s.name for s in self._may_get_models if s.encoder != "text" and name in self.slms_of(s)]
+            if unheard and of_speech:
+                raise ValueError(
+                    f"slms.{name}.systems: found {of_speech[0]} among them, expected [text]: {unheard[0]} has no speech"
+                )
+            _expect(f"slms.{name}.follow", slm.follow, self.evaluation.zeroshot, "the zero-shot metrics of evaluation")
             if slm.validation in slm.train:
                 raise ValueError(f"slms.{name}.validation: found {slm.validation!r}, expected a corpus not trained on")
         for key, entries in self._lists():
@@ -120,9 +157,10 @@ class Experiment(Settings):
     def _lists(self) -> list[tuple[str, Sequence[object]]]:
         """Every list whose entries become files or jobs."""
         lists: list[tuple[str, Sequence[object]]] = [("tables", self.tables), ("figures", self.figures)]
-        lists += [(f"encoders.{name}.quantizers", encoder.quantizers) for name, encoder in self.encoders.items()]
+        lists += [(f"encoders.{name}.quantizers", list(encoder.quantizers)) for name, encoder in self.encoders.items()]
         for name, slm in self.slms.items():
             lists += [(f"slms.{name}.train", slm.train), (f"slms.{name}.seeds", slm.seeds)]
+            lists += [(f"slms.{name}.systems", slm.systems or []), (f"slms.{name}.follow", slm.follow)]
         for metric, wanted in self.evaluation:
             if isinstance(wanted, Abx | Measured):
                 lists.append((f"evaluation.{metric}.corpora", wanted.corpora))
@@ -137,29 +175,21 @@ class Experiment(Settings):
         if self.has_language_models and not (self.slms and evaluation.zeroshot):
             metrics = ", ".join(ZEROSHOT_LAYOUTS)
             raise ValueError(f"systems: found systems for language models, expected slms and one of {metrics}")
-        if not (evaluation.abx or evaluation.quality or evaluation.map):
+        for system in self.language_systems:
+            if not self.slms_of(system):
+                raise ValueError(f"systems: found {system.name}, expected it among the systems of one of the slms")
+        speech_encoders = [name for name, encoder in self.encoders.items() if not isinstance(encoder, TextEncoder)]
+        if speech_encoders and not (evaluation.abx or evaluation.quality or evaluation.map):
             raise ValueError("evaluation: expected at least one of abx, quality, map")
-        if self.all_systems and not (evaluation.abx or evaluation.quality):
+        if self.all_systems.keys() - {"text"} and not (evaluation.abx or evaluation.quality):
             raise ValueError("evaluation: found units, expected abx or quality to measure them")
-        if set(self.tables) & {1, 2} and "" not in (evaluation.abx.variants if evaluation.abx else []):
-            raise ValueError(
-                "tables: found 1 or 2, expected evaluation.abx of triphones within context: it selects the layer"
-            )
-        wants_models = sorted(set(self.figures) & {12, 13, 14})
+        check_tables(self)
         if self.candidates and "" not in (evaluation.abx.variants if evaluation.abx else []):
             raise ValueError(
                 f"systems: found {next(iter(self.candidates))}, expected evaluation.abx of triphones within context: "
                 "it selects the layer"
             )
-        if wants_models and not self.has_language_models:
-            raise ValueError(
-                f"figures: found {wants_models[0]}, expected systems with a language model to draw it from"
-            )
-        if TRAINING_FIGURE in self.figures and not self.logged_encoders:
-            raise ValueError(
-                f"figures: found {TRAINING_FIGURE}, expected an encoder with a recipe that is trained, "
-                f"or one made elsewhere with its {TRAINING_LOG}, to draw it from"
-            )
+        check_figures(self)
 
     def _corpus_references(self) -> list[tuple[str, list[str], tuple[str, ...]]]:
         """Every key that names corpora, the names it gives, and the layouts it can do with."""
@@ -175,7 +205,8 @@ class Experiment(Settings):
             if quantizer.kind == "kmeans" and quantizer.fit is not None:
                 named.append((f"quantizers.{name}.fit", [quantizer.fit], speech))
         for name, slm in self.slms.items():
-            named += [(f"slms.{name}.train", slm.train, speech), (f"slms.{name}.validation", [slm.validation], speech)]
+            read = (*speech, "libriheavy")
+            named += [(f"slms.{name}.train", slm.train, read), (f"slms.{name}.validation", [slm.validation], read)]
         for metric, dataset in self.evaluation.zeroshot.items():
             named.append((f"evaluation.{metric}.set", [dataset], ZEROSHOT_LAYOUTS[metric]))
         return named
@@ -188,7 +219,7 @@ class Experiment(Settings):
             if isinstance(wanted, Abx | Measured)
         ]
         if "phones" in self.encoders and any(s.encoder == "phones" for s in self.language_systems):
-            for name, slm in self.slms.items():
+            for name, slm in self.slms_of(self.all_systems["phones"]).items():
                 named += [(f"slms.{name}.train (for the phone topline)", [*slm.train, slm.validation])]
             named += [
                 (f"evaluation.{metric}.set (for the phone topline)", [wanted.set])
@@ -197,16 +228,27 @@ class Experiment(Settings):
             ]
         return named
 
-    @property
+    def _text_references(self) -> list[tuple[str, list[str]]]:
+        """Every key that names corpora whose texts are read."""
+        text = next((system for system in self.language_systems if system.encoder == "text"), None)
+        if text is None:
+            return []
+        slms = self.slms_of(text).items()
+        trained = [(f"slms.{name}.train (for the text topline)", [*slm.train, slm.validation]) for name, slm in slms]
+        scored = self.zeroshot_of(text).items()
+        return trained + [(f"evaluation.{metric}.set (for the text topline)", [dataset]) for metric, dataset in scored]
+
+    @cached_property
     def all_systems(self) -> dict[str, System]:
         """Every combination the encoders list, by name."""
         systems = {}
         for name, encoder in self.encoders.items():
-            if encoder.family == "phones":
+            if isinstance(encoder, Topline):
                 systems[name] = System(name=name, encoder=name)
                 continue
+            layers_of = layers_by_quantizer(encoder)
             for layer in encoder.layers:
-                for quantizer in encoder.quantizers:
+                for quantizer in [name for name, layers in layers_of.items() if layer in layers]:
                     system = f"{name}-L{layer:02d}-{quantizer}"
                     if system in systems:
                         raise ValueError(
@@ -225,21 +267,30 @@ class Experiment(Settings):
             and (not encoder.untrained if encoder.path is None else Path(encoder.path, TRAINING_LOG).is_file())
         ]
 
-    @property
+    @cached_property
     def language_systems(self) -> list[System]:
         """The systems that are known to get a language model; one of the `candidates` is another."""
-        systems = self.all_systems
-        if self.systems == "all":
-            return list(systems.values())
-        return [systems[name] for name in dict.fromkeys(self.systems) if name in systems]
+        return [self.all_systems[name] for name in self._named if name in self.all_systems]
 
-    @property
+    @cached_property
     def candidates(self) -> dict[str, list[System]]:
         """Names of `systems` that leave the layer to be selected -> the systems they may come to mean, one a layer."""
-        names = self._by_best_layer if self.systems != "all" else {}
-        return {name: found for name, found in names.items() if name in self.systems and name not in self.all_systems}
+        names = self._named
+        best = self._by_best_layer.items()
+        return {name: found for name, found in best if name in names and name not in self.all_systems}
 
-    @property
+    @cached_property
+    def _named(self) -> list[str]:
+        """The experiment's systems, and those that a language model names for itself."""
+        return list(dict.fromkeys(name for slm in [None, *self.slms.values()] for name in self._systems_of(slm)))
+
+    def _systems_of(self, slm: Slm | None) -> list[str]:
+        """Names of the systems that a language model is trained for; without one, the experiment's."""
+        if slm is not None and slm.systems is not None:
+            return slm.systems
+        return list(self.all_systems) if self.systems == "all" else self.systems
+
+    @cached_property
     def _by_best_layer(self) -> dict[str, list[System]]:
         """Every name with ``best`` for its layer, and its systems."""
         names: dict[str, list[System]] = {}
@@ -247,6 +298,21 @@ class Experiment(Settings):
             if system.quantizer:
                 names.setdefault(f"{system.encoder}-best-{system.quantizer}", []).append(system)
         return names
+
+    @property
+    def _may_get_models(self) -> list[System]:
+        """Every system that gets a language model, or may come to."""
+        return [*self.language_systems, *(system for found in self.candidates.values() for system in found)]
+
+    def zeroshot_of(self, system: System) -> dict[str, str]:
+        """The evaluation set of each zero-shot metric that a system's language models are scored by."""
+        unwritten = UNWRITTEN if system.encoder == "text" else ()
+        return {metric: dataset for metric, dataset in self.evaluation.zeroshot.items() if metric not in unwritten}
+
+    def slms_of(self, system: System) -> dict[str, Slm]:
+        """The language models that are trained for a system, should it get any."""
+        meant = {system.name, *(name for name, found in self.candidates.items() if system in found)}
+        return {name: slm for name, slm in self.slms.items() if meant.intersection(self._systems_of(slm))}
 
     @property
     def has_language_models(self) -> bool:

@@ -8,7 +8,14 @@ from artifacts.settings import Settings, parse_settings, read_yaml
 from slm.settings import SlmRecipe
 from spidr.settings import Recipe
 from units.registry import find
-from units.settings import ConvertedEncoder, Encoder, HubEncoder, SpidrEncoder, SpinEncoder
+from units.settings import (
+    ConvertedEncoder,
+    Encoder,
+    HubEncoder,
+    SpidrEncoder,
+    SpinEncoder,
+    layers_by_quantizer,
+)
 from units.spin.settings import SpinRecipe
 from workflow.experiment import Experiment
 
@@ -28,8 +35,8 @@ def read_experiment(path: Path) -> Experiment:
             recipe = read_recipe(Recipe, path, encoder.recipe)
             first_codebook = recipe.model.num_layers - recipe.model.num_codebooks + 1
             _check_layers(where, encoder.layers, recipe.model.num_layers)
-            for quantizer in encoder.quantizers:
-                low = [layer for layer in encoder.layers if layer < first_codebook]
+            for quantizer, layers in layers_by_quantizer(encoder).items():
+                low = [layer for layer in layers if layer < first_codebook]
                 if experiment.quantizers[quantizer].kind == "codebook" and low:
                     raise InputError(
                         f"{where}.layers: found {low[0]} with quantizer {quantizer}, "
@@ -75,10 +82,10 @@ def _check_spin(where: str, encoder: SpinEncoder, experiment: Experiment, experi
             f"{where}.recipe: found model.frozen_blocks {recipe.model.frozen_blocks}, "
             f"expected at most {num_layers - 1}: the encoder has {num_layers} layers"
         )
-    for quantizer in encoder.quantizers:
-        if experiment.quantizers[quantizer].kind == "codebook" and encoder.layers != [num_layers]:
+    for quantizer, layers in layers_by_quantizer(encoder).items():
+        if experiment.quantizers[quantizer].kind == "codebook" and layers != [num_layers]:
             raise InputError(
-                f"{where}.layers: found {encoder.layers} with quantizer {quantizer}, "
+                f"{where}.layers: found {layers} with quantizer {quantizer}, "
                 f"expected [{num_layers}]: the layer that has the codebook"
             )
 

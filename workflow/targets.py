@@ -4,9 +4,13 @@ from pathlib import Path
 
 from artifacts.files import read_json_object
 from corpora.settings import SALMON_TASKS
-from units.settings import SpidrEncoder, SpinEncoder
-from workflow.experiment import TRAINING_FIGURE, TRAINING_LOG, Experiment, System
+from eval.results import OURS
+from eval.tables import table_stem
+from units.settings import SpidrEncoder, SpinEncoder, Topline
+from workflow.drawn import OF_COUNTS, TRAINING_LOG, shown
+from workflow.experiment import Experiment, System
 from workflow.passes import UnitPass, unit_passes
+from workflow.tabled import OF_TRAININGS, PUBLISHED, TABLES, further_tables, pretrained_here
 
 MOST_ALIGNED = 6
 QUALITY_METRICS = (
@@ -64,7 +68,7 @@ class Targets:
     def selected_by(self, encoder: str) -> list[str]:
         """The scores that decide it: continuous ABX of triphones within context."""
         found = self.experiment.encoders[encoder]
-        layers = () if found.family == "phones" else found.layers
+        layers = () if isinstance(found, Topline) else found.layers
         return [path for layer in layers for path in self._abx(f"{encoder}/L{layer:02d}", "abx_continuous", [""])]
 
     def selecting(self) -> list[str]:
@@ -82,7 +86,9 @@ class Targets:
         return systems
 
     def unit_scores(self, system: System) -> list[str]:
-        """Scores of a system's units; for a codebook, of its soft-max predictions too."""
+        """Scores of a system's units; for a codebook, of its soft-max predictions too; text has none to measure."""
+        if system.encoder == "text":
+            return []
         scores = self._abx(system.name, "abx_units")
         if system.quantizer and self.experiment.quantizers[system.quantizer].kind == "codebook":
             scores += self._abx(system.name, "abx_codebook")
@@ -95,13 +101,18 @@ class Targets:
         quality = self.experiment.evaluation.quality
         return "_".join(quality.corpora) if quality else ""
 
+    def sets_of(self, system: str) -> list[str]:
+        """Evaluation sets that a system's language models are scored on."""
+        return list(dict.fromkeys(self.experiment.zeroshot_of(self.experiment.all_systems[system]).values()))
+
     def language_scores(self, system: System) -> list[str]:
         """Zero-shot scores of every language model trained on a system's units."""
         scores = []
-        for name, slm in self.experiment.slms.items():
+        for name, slm in self.experiment.slms_of(system).items():
             for seed in slm.seeds:
                 subject = f"{self.root}/scores/{system.name}/{name}/seed{seed}"
-                scores += [f"{subject}/{name}" for metric in self.zeroshot for name in self.zeroshot_scores(metric)]
+                metrics = self.experiment.zeroshot_of(system)
+                scores += [f"{subject}/{name}" for metric in metrics for name in self.zeroshot_scores(metric)]
         return scores
 
     def zeroshot_scores(self, metric: str) -> list[str]:
@@ -123,7 +134,7 @@ class Targets:
         """Every score of the experiment."""
         found = []
         for name, encoder in self.experiment.encoders.items():
-            if encoder.family != "phones":
+            if not isinstance(encoder, Topline):
                 for layer in encoder.layers:
                     found += self.layer_scores(name, layer)
         for system in self.experiment.all_systems.values():
@@ -133,16 +144,14 @@ class Targets:
         return found
 
     def evaluated(self, language: bool) -> list[str]:
-        """Corpora whose units are evaluated, apart from those that language models are trained on.
+        """Corpora whose units are evaluated.
 
         Args:
             language: With the evaluation sets of language models.
         """
         evaluation = self.experiment.evaluation
         corpora = [c for wanted in (evaluation.abx, evaluation.quality) if wanted for c in wanted.corpora]
-        if language:
-            corpora = [c for c in corpora + self.evaluation_sets if c not in self.trained_on]
-        return list(dict.fromkeys(corpora))
+        return list(dict.fromkeys(corpora + self.evaluation_sets if language else corpora))
 
     def unit_passes(self, encoder: str) -> list[UnitPass]:
         """The passes over audio that make an encoder's units."""
@@ -156,7 +165,7 @@ class Targets:
         for candidate in (system for found in self.experiment.candidates.values() for system in found):
             if candidate.encoder == encoder:
                 # A pass of its own, so that the others are the same whichever candidate is selected.
-                corpora = dict.fromkeys(self.trained_on + self.evaluated(language=True))
+                corpora = self.language_corpora(candidate)
                 further = {c: [candidate.name] for c in corpora if candidate.name not in wanted.get(c, [])}
                 passes += unit_passes(folder, further, self.trained_on, self.experiment.shards)
         return passes
@@ -164,8 +173,14 @@ class Targets:
     def unit_corpora(self, system: System) -> list[str]:
         """Corpora that one system tokenizes."""
         if system in self.experiment.language_systems:
-            return self.trained_on + self.evaluated(language=True)
+            return self.language_corpora(system)
         return self.evaluated(language=False)
+
+    def language_corpora(self, system: System) -> list[str]:
+        """Corpora whose units a system's language models are trained on, validated on and evaluated on."""
+        slms = self.experiment.slms_of(system).values()
+        read = [corpus for slm in slms for corpus in (*slm.train, slm.validation)]
+        return list(dict.fromkeys([*read, *self.evaluated(language=True)]))
 
     def used_corpora(self) -> list[str]:
         """Corpora that a job of the experiment reads speech of."""
@@ -181,7 +196,7 @@ class Targets:
         used += self.trained_on + self.evaluation_sets if experiment.has_language_models else []
         wanted = (experiment.evaluation.abx, experiment.evaluation.quality, experiment.evaluation.map)
         used += [corpus for measured in wanted if measured for corpus in measured.corpora]
-        return [corpus for corpus in experiment.corpora if corpus in used]
+        return [name for name, c in experiment.corpora.items() if name in used and c.layout != "libriheavy"]
 
     def encoder_folders(self) -> dict[str, str]:
         """Where each encoder lies: under results/, or where the experiment says it was made."""
@@ -190,12 +205,25 @@ class Targets:
             for name, encoder in self.experiment.encoders.items()
         }
 
+    def files_of_encoder(self, name: str) -> list[str]:
+        """What an encoder is loaded from: its configuration, and its weights where it has them in one file."""
+        folder, family = self.encoder_folders()[name], self.experiment.encoders[name].family
+        weights = {"spidr": "model.safetensors", "dinosr": "model.safetensors", "spin": "spin.safetensors"}
+        return [f"{folder}/{file}" for file in ("config.json", weights.get(family)) if file]
+
+    def made_elsewhere(self) -> list[str]:
+        """Files of the encoders and K-means that the experiment takes as they are."""
+        encoders = [name for name, e in self.experiment.encoders.items() if getattr(e, "path", None)]
+        kmeans = [q.path for q in self.experiment.quantizers.values() if q.kind == "kmeans" and q.path]
+        files = [f"{folder}/{file}" for folder in kmeans for file in ("config.json", "quantizer.safetensors")]
+        return [file for name in encoders for file in self.files_of_encoder(name)] + files
+
     def trainings(self) -> list[str]:
         """The summary of every training of a language model."""
         return [
             f"{self.root}/slm/{system.name}/{name}/seed{seed}/summary.json"
             for system in self.language_systems()
-            for name, slm in self.experiment.slms.items()
+            for name, slm in self.experiment.slms_of(system).items()
             for seed in slm.seeds
         ]
 
@@ -220,32 +248,121 @@ class Targets:
             return []
         return [f"{self.root}/figures/alignment.{kind}" for kind in ("png", "pdf", "json")]
 
+    def sampled(self, metric: str) -> dict[str, str]:
+        """Systems whose reading of a zero-shot metric's pairs the report shows, and the log-likelihoods they gave.
+
+        Those of the alignment figure that have a language model, and the phones; the first model of each.
+        """
+        phones = [s for s in self.experiment.language_systems if s.encoder == "phones"]
+        likelihoods = {}
+        for system in [*self.aligned_systems(), *phones]:
+            slms = self.experiment.slms_of(system) if system in self.experiment.language_systems else {}
+            if slms and metric in self.experiment.zeroshot_of(system):
+                name, slm = next(iter(slms.items()))
+                folder = f"{self.root}/likelihoods/{system.name}/{name}/seed{slm.seeds[0]}"
+                likelihoods[system.name] = f"{folder}/{self.zeroshot[metric]}.csv"
+        return likelihoods
+
+    def samples(self) -> list[str]:
+        """Pairs to listen to, for each zero-shot metric that a known system is scored with."""
+        return [f"{self.root}/samples/{metric}.json" for metric in self.zeroshot if self.sampled(metric)]
+
     def health(self) -> list[str]:
-        """The unit health report of every system."""
-        return [f"{self.root}/units/{name}/health.json" for name in self.experiment.all_systems]
+        """The unit health report of every system of speech."""
+        return [f"{self.root}/units/{name}/health.json" for name in self.experiment.all_systems if name != "text"]
 
     def tables(self) -> list[str]:
         """Tables wanted, in their three forms."""
-        return [f"{self.root}/tables/table_{n}.{kind}" for n in self.experiment.tables for kind in ("csv", "md", "tex")]
+        stems = [table_stem(name) for name in self.table_names()]
+        return [f"{self.root}/tables/{stem}.{kind}" for stem in stems for kind in ("csv", "md", "tex")]
+
+    def table_names(self) -> list[str]:
+        """Numbers of the paper's tables, and names of the others."""
+        return [*map(str, self.experiment.tables), *further_tables(self.experiment)]
+
+    def published(self, number: int) -> str:
+        """The paper's numbers in one of its tables."""
+        return str(Path(__file__).parent.parent / "results" / PUBLISHED / f"table_{number}.csv")
+
+    def others(self) -> list[str]:
+        """Scores from elsewhere that are set beside ours."""
+        published = [self.published(number) for number in TABLES if number not in OF_TRAININGS]
+        return [path for other in self.experiment.others for path in (published if other == PUBLISHED else [other])]
+
+    def footprints(self) -> dict[str, str]:
+        """What pretraining cost, by source, for table 4."""
+        theirs = {PUBLISHED: self.published(4)} if PUBLISHED in self.experiment.others else {}
+        return {**theirs, OURS: f"{self.root}/footprint.csv"} if 4 in self.experiment.tables else {}
+
+    def hyperparameters(self) -> dict[str, str]:
+        """What pretraining was set to, by encoder, for table 5."""
+        theirs = {PUBLISHED: self.published(5)} if PUBLISHED in self.experiment.others else {}
+        folders, encoders = self.encoder_folders(), self.experiment.encoders
+        names = pretrained_here(self.experiment)
+        ours = {encoders[name].name or name: f"{folders[name]}/config.json" for name in names}
+        return {**theirs, **ours} if 5 in self.experiment.tables else {}
+
+    def pretrained(self) -> dict[str, str]:
+        """The summary of every pretraining. No job declares it, as with the log."""
+        folders = self.encoder_folders()
+        return {name: f"{folders[name]}/training/summary.json" for name in pretrained_here(self.experiment)}
 
     def figures(self) -> list[str]:
         """Figures wanted, in their two forms."""
-        return self._drawn(self.experiment.figures)
+        return [path for number in self.experiment.figures for path in self.figure(number)]
 
-    def score_figures(self) -> list[str]:
-        """Those of them that are drawn from scores."""
-        return self._drawn(self.score_figure_numbers())
+    def figure(self, number: int) -> list[str]:
+        """One of the paper's figures, in its two forms."""
+        return [f"{self.root}/figures/figure_{number:02d}.{kind}" for kind in ("pdf", "png")]
 
-    def score_figure_numbers(self) -> list[int]:
-        """Their numbers."""
-        return [number for number in self.experiment.figures if number != TRAINING_FIGURE]
+    def all_footprints(self) -> list[str]:
+        """What pretraining took, for figure 4: ours, and the published where it is among the others."""
+        ours = [f"{self.root}/footprint.csv"] if pretrained_here(self.experiment) else []
+        return ours + ([self.published(4)] if PUBLISHED in self.experiment.others else [])
 
-    def training_figure(self) -> list[str]:
-        """The one that is drawn from the logs of trainings; nothing where it is not wanted."""
-        return self._drawn([number for number in self.experiment.figures if number == TRAINING_FIGURE])
+    def schedules(self) -> dict[str, str]:
+        """The table of the schedules of every pretraining, for figure 5."""
+        return {name: f"{self.root}/figures/schedules/{name}.csv" for name in pretrained_here(self.experiment)}
 
-    def _drawn(self, numbers: list[int]) -> list[str]:
-        return [f"{self.root}/figures/figure_{number:02d}.{kind}" for number in numbers for kind in ("pdf", "png")]
+    def mask(self) -> str:
+        """The table of the mask that figure 6 shows: of the first pretraining."""
+        return f"{self.root}/figures/masks/{next(iter(pretrained_here(self.experiment)))}.csv"
+
+    def embedded_corpus(self) -> str:
+        """The corpus whose phones figures 8 and 9 show: the first that features are evaluated on."""
+        evaluation = self.experiment.evaluation
+        return next(corpus for wanted in (evaluation.abx, evaluation.map) if wanted for corpus in wanted.corpora)
+
+    def embeddings(self, number: int) -> str:
+        """The table of the phone embeddings that figure 8 or 9 shows."""
+        found = shown(self.experiment, number)
+        return f"{self.root}/figures/embeddings/{found.encoder}/{found.choice}/{self.embedded_corpus()}.csv"
+
+    def shown_encoder(self, number: int) -> str:
+        """The encoder that figure 8, 9 or 10 shows."""
+        return shown(self.experiment, number).encoder
+
+    def embedded_features(self, encoder: str, choice: str, corpus: str) -> list[str]:
+        """The features that phone embeddings are made of: those of a layer, or of all of which the best is taken."""
+        found = self.experiment.encoders[encoder]
+        layers = () if isinstance(found, Topline) else found.layers
+        chosen = [f"L{layer:02d}" for layer in layers if choice in ("best", f"L{layer:02d}")]
+        return [f"{self.root}/features/{encoder}/{layer}/{corpus}" for layer in chosen]
+
+    def counted(self) -> list[str]:
+        """The PNMI score, with counts beside it, of every system that figure 10 shows, or takes the best layer of."""
+        found = shown(self.experiment, OF_COUNTS)
+        systems = [
+            system
+            for system in self.experiment.all_systems.values()
+            if system.encoder == found.encoder and system.layer in found.layers and system.quantizer in found.quantizers
+        ]
+        return [f"{self.root}/scores/{system.name}/pnmi.{self.quality_dataset()}.json" for system in systems]
+
+    def counted_selection(self) -> list[str]:
+        """What selects the layer that figure 10 shows, where there are several."""
+        found = shown(self.experiment, OF_COUNTS)
+        return [self.selection(found.encoder)] if found.choice == "best" else []
 
     def training_logs(self) -> dict[str, str]:
         """The log of every encoder's training that has one. No job declares it: it outlives one that fails."""

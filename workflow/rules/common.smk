@@ -3,30 +3,37 @@
 import json
 import re
 import sys
+import time
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
 from artifacts.errors import InputError
 from corpora.settings import SetAt
-from corpora.settings import SPEECH_LAYOUTS
+from corpora.settings import SPEECH_LAYOUTS, TEXT_TIERS, has_texts
 from spidr.settings import Recipe
 from slm.settings import SlmRecipe
 from units.spin.settings import SpinRecipe
 from workflow.interpreter import use_this_interpreter
+from workflow.launch import read_launch
 from workflow.passes import RECORD, layer_pass, layers_of
 from workflow.reading import read_experiment, read_recipe
+from workflow.summary import print_run
 from workflow.targets import QUALITY_METRICS, Targets
 
 DEFAULT_EXPERIMENT = Path(workflow.basedir) / "config" / "demo.yaml"
 EXPERIMENT_FILE = Path(workflow.configfiles[0]) if workflow.configfiles else DEFAULT_EXPERIMENT
 try:
     EXPERIMENT = read_experiment(EXPERIMENT_FILE)
+    LAUNCH = read_launch(config)
 except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
 
+STARTED = time.time()
 use_this_interpreter(Path(workflow.basedir))
+read_recipe = cache(read_recipe)  # a job asks for one each time that snakemake looks at it
 TARGETS = Targets(EXPERIMENT)
 ROOT = TARGETS.root
 LOGS = f"{ROOT}/logs"
@@ -50,6 +57,11 @@ def settings_json(model, exclude=None):
 def device_of(wildcards, output):
     """Where models run. Parameters made from the output's names do not make snakemake run a job again: a device is none."""
     return EXPERIMENT.device
+
+
+def by_attempt(amount):
+    """A resource of which each further attempt gets as much again: what killed the last one may have been its lack."""
+    return lambda wildcards, attempt: amount * attempt
 
 
 def encoder_of(wildcards):
@@ -116,6 +128,14 @@ def source_of(wildcards):
     return f"{ROOT}/corpora/{source}" if source else []
 
 
+def tables_of_texts(wildcards):
+    """The table that a corpus's texts are from, where it is one of its own under results/."""
+    folder, texts = f"{ROOT}/corpora/{wildcards.corpus}", EXPERIMENT.corpora[wildcards.corpus].texts
+    if texts in TEXT_TIERS:
+        return {"intervals": f"{folder}/intervals.csv"}
+    return {} if texts else {"items_table": f"{folder}/items.csv"}
+
+
 def quantizer_folder(wildcards):
     return folder_of_quantizer(EXPERIMENT.all_systems[wildcards.system])
 
@@ -144,9 +164,7 @@ def encoder_files(wildcards):
 
 
 def files_of_encoder(name):
-    folder, family = TARGETS.encoder_folders()[name], EXPERIMENT.encoders[name].family
-    weights = {"spidr": "model.safetensors", "dinosr": "model.safetensors", "spin": "spin.safetensors"}
-    return [f"{folder}/{file}" for file in ("config.json", weights.get(family)) if file]
+    return TARGETS.files_of_encoder(name)
 
 
 def record_of(encoder, kind, corpus, layers, layer):
@@ -177,28 +195,53 @@ def quantized_layers(encoder, quantizers):
     return {system.layer for system in systems if system.encoder == encoder and system.quantizer in quantizers}
 
 
+@cache
+def unit_passes_of(encoder):
+    """The passes that make an encoder's units, as they were wanted when the workflow was read."""
+    return TARGETS.unit_passes(encoder)
+
+
 def unit_pass(wildcards):
     """The pass over audio of that name."""
-    return next(p for p in TARGETS.unit_passes(wildcards.encoder) if p.name == wildcards.name)
+    return next(p for p in unit_passes_of(wildcards.encoder) if p.name == wildcards.name)
 
 
 def passes_of_units(wildcards):
     """The records, one a shard, of the pass that makes a system's units of a corpus."""
     encoder = EXPERIMENT.all_systems[wildcards.system].encoder
-    passes = TARGETS.unit_passes(encoder)
+    passes = unit_passes_of(encoder)
     made = next(p for p in passes if wildcards.system in p.systems and wildcards.corpus in p.corpora)
     return made.records(f"{ROOT}/passes/{encoder}/units")
 
 
 def vocabulary(wildcards):
     """The file that says how many units a system has, and how many a second."""
-    if wildcards.system in PHONES:
+    if wildcards.system in [*PHONES, *TEXT]:
         return encoder_config(wildcards)
     return f"{quantizer_folder(wildcards)}/config.json"
 
 
 def slm_of(wildcards):
     return EXPERIMENT.slms[wildcards.slm]
+
+
+def subset_of(wildcards):
+    """Hours of the training corpora, drawn by the experiment's seed: the same for each seed of the training."""
+    hours = slm_of(wildcards).hours
+    return f"--hours {hours:g} --subset-seed {EXPERIMENT.seed}" if hours else ""
+
+
+def followed(wildcards):
+    """Units and items of the sets that a language model's training follows, by metric."""
+    scored = EXPERIMENT.zeroshot_of(EXPERIMENT.all_systems[wildcards.system])
+    sets = {metric: scored[metric] for metric in slm_of(wildcards).follow if metric in scored}
+    units = f"{ROOT}/units/{wildcards.system}"
+    return {metric: (f"{units}/{name}.jsonl", f"{ROOT}/corpora/{name}/items.csv") for metric, name in sets.items()}
+
+
+def normalization_of(metric):
+    """How log-likelihoods are normalised: by the number of tokens, but not those of words as text (figure 3)."""
+    return lambda wildcards: "none" if metric == "swuggy" and wildcards.system in TEXT else "tokens"
 
 
 def abx_scores(folder, metric):
@@ -250,11 +293,17 @@ PRETRAINED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("spid
 FINE_TUNED = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "spin")
 DESCRIBED = those(EXPERIMENT.encoders, lambda encoder: encoder.family in ("hub", "custom", "mfcc"))
 PHONES = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "phones")
-MODELS = [name for name in EXPERIMENT.encoders if name not in PHONES]
-QUANTIZED = [name for name in EXPERIMENT.all_systems if name not in PHONES]
+TEXT = those(EXPERIMENT.encoders, lambda encoder: encoder.family == "text")
+MODELS = [name for name in EXPERIMENT.encoders if name not in [*PHONES, *TEXT]]
+SPOKEN = [name for name in EXPERIMENT.all_systems if name not in TEXT]
+QUANTIZED = [name for name in SPOKEN if name not in PHONES]
+LIBRIHEAVY = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "libriheavy")
+WRITTEN = [name for name in those(EXPERIMENT.corpora, has_texts) if name not in LIBRIHEAVY]
+TEXT_SETS = [dataset for system in TEXT for dataset in TARGETS.sets_of(system)]
 FITTED = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans" and quantizer.fit)
 GIVEN = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "kmeans" and quantizer.path)
 CODEBOOKS = those(EXPERIMENT.quantizers, lambda quantizer: quantizer.kind == "codebook")
+ABSENT = [file for file in TARGETS.made_elsewhere() if not Path(file).exists()]
 ABX = EXPERIMENT.evaluation.abx
 CONDITIONS = " ".join(ABX.conditions) if ABX else ""
 RESAMPLE = ABX.resample if ABX else ""
@@ -262,6 +311,16 @@ QUALITY = EXPERIMENT.evaluation.quality
 POOLED = QUALITY.corpora if QUALITY else []
 ALIGNED = [TARGETS.aligned_corpus()] if TARGETS.alignment() else []
 ALIGNED_SYSTEMS = TARGETS.aligned_systems() if TARGETS.alignment() else []
+
+
+# What tables show, for the rule that draws them and for the report.
+TABLE_ARGUMENTS = [
+    *("--table", *TARGETS.table_names(), "--others", *TARGETS.others(), "--select", json.dumps(EXPERIMENT.select)),
+    *("--groups", json.dumps({name: getattr(encoder, "group", None) for name, encoder in EXPERIMENT.encoders.items()})),
+    *(["--beside", EXPERIMENT.beside] if EXPERIMENT.beside else []),
+    *("--footprint", *(f"{source}={path}" for source, path in TARGETS.footprints().items())),
+    *("--hyperparameters", *(f"{name}={path}" for name, path in TARGETS.hyperparameters().items())),
+]
 
 
 wildcard_constraints:

@@ -10,18 +10,20 @@ rule synthesize:
         f"{BENCHMARKS}/synthesize/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=any_of(SYNTHETIC),
+    group:
+        "corpora"
     conda:
         "../../envs/environment.yaml"
     threads: 2
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(60),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
         seed=EXPERIMENT.seed,
     shell:
         "python -m corpora.synthetic --settings {params.settings:q} --seed {params.seed} --processes {threads}"
-        " --output {output} > {log} 2>&1"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule prepare_corpus:
@@ -36,17 +38,20 @@ rule prepare_corpus:
         f"{BENCHMARKS}/prepare/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=any_of(FOLDERS),
+    group:
+        "corpora"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(240),
     params:
-        settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus], exclude={"annotations"}),
+        settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus], exclude={"annotations", "texts"}),
         folder=lambda wildcards, output: Path(output[0]).parent,
         source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),
     shell:
-        "python -m corpora.prepare --settings {params.settings:q} {params.source} --output {params.folder} > {log} 2>&1"
+        "python -m corpora.prepare --settings {params.settings:q} {params.source} --output {params.folder:q}"
+        " > {log:q} 2>&1"
 
 
 use rule prepare_corpus as prepare_evaluation_set with:
@@ -73,6 +78,57 @@ rule annotate:
         f"{BENCHMARKS}/annotate/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
+    group:
+        "corpora"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(60),
+    params:
+        settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus], exclude={"texts"}),
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),
+    shell:
+        "python -m corpora.annotate --settings {params.settings:q} {params.source} --manifest {input.manifest:q}"
+        " --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule prepare_libriheavy:
+    output:
+        texts=f"{ROOT}/corpora/{{corpus}}/texts.csv",
+        speakers=f"{ROOT}/corpora/{{corpus}}/speakers.csv",
+    log:
+        f"{LOGS}/prepare/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(LIBRIHEAVY),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
+        folder=lambda wildcards, output: Path(output.texts).parent,
+    shell:
+        "python -m corpora.libriheavy --settings {params.settings:q} --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule prepare_texts:
+    input:
+        unpack(tables_of_texts),
+        manifest=f"{ROOT}/corpora/{{corpus}}/manifest.csv",
+        source=source_of,
+    output:
+        f"{ROOT}/corpora/{{corpus}}/texts.csv",
+    log:
+        f"{LOGS}/prepare_texts/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/prepare_texts/{{corpus}}.tsv"
+    wildcard_constraints:
+        corpus=any_of(WRITTEN),
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -80,8 +136,9 @@ rule annotate:
         runtime=60,
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
-        folder=lambda wildcards, output: Path(output[0]).parent,
         source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),
+        intervals=lambda wildcards, input: (f"--intervals {input.intervals}" if input.get("intervals") else ""),
+        items_table=lambda wildcards, input: (f"--items {input.items_table}" if input.get("items_table") else ""),
     shell:
-        "python -m corpora.annotate --settings {params.settings:q} {params.source} --manifest {input.manifest}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m corpora.texts --settings {params.settings:q} {params.source} --manifest {input.manifest:q}"
+        " {params.intervals} {params.items_table} --output {output:q} > {log:q} 2>&1"

@@ -14,11 +14,13 @@ rule abx_features:
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
         variant="(_any)?(_phoneme)?",
+    group:
+        "frames"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=32000,
-        runtime=240,
+        mem_mb=by_attempt(32000),
+        runtime=by_attempt(240),
     params:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -48,11 +50,13 @@ rule abx_predictions:
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
         variant="(_any)?(_phoneme)?",
+    group:
+        "frames"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=32000,
-        runtime=240,
+        mem_mb=by_attempt(32000),
+        runtime=by_attempt(240),
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -83,11 +87,13 @@ rule abx_units:
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
         variant="(_any)?(_phoneme)?",
+    group:
+        "units"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=32000,
-        runtime=240,
+        mem_mb=by_attempt(32000),
+        runtime=by_attempt(240),
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -98,10 +104,11 @@ rule abx_units:
         device=device_of,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.abx --device {params.device} --units {input.units:q} --vocabulary {input.vocabulary:q} --item {input.item:q}"
-        " --metric abx_units --distance identical --speaker {params.conditions} --context {params.context}"
-        " --segments {params.segments} --resample {params.resample} --dataset {wildcards.corpus}"
-        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
+        "python -m eval.abx --device {params.device} --units {input.units:q} --vocabulary {input.vocabulary:q}"
+        " --item {input.item:q} --metric abx_units --distance identical --speaker {params.conditions}"
+        " --context {params.context} --segments {params.segments} --resample {params.resample}"
+        " --dataset {wildcards.corpus} --subject {params.subject:q} --seed {params.seed} --output {params.folder:q}"
+        " > {log:q} 2>&1"
 
 
 rule quality:
@@ -112,24 +119,27 @@ rule quality:
         manifest=[manifest(corpus) for corpus in POOLED],
     output:
         [f"{ROOT}/scores/{{system}}/{metric}.{TARGETS.quality_dataset()}.json" for metric in QUALITY_METRICS],
+        counts=f"{ROOT}/scores/{{system}}/joint_counts.{TARGETS.quality_dataset()}.csv",
     log:
         f"{LOGS}/quality/{{system}}.log",
     benchmark:
         f"{BENCHMARKS}/quality/{{system}}.tsv"
+    group:
+        "units"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(30),
     params:
         subject=subject_of_system,
         dataset=TARGETS.quality_dataset(),
         folder=lambda wildcards, output: Path(output[0]).parent,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.quality --units {input.units:q} --vocabulary {input.vocabulary:q} --intervals {input.intervals:q}"
-        " --manifest {input.manifest:q} --dataset {params.dataset} --subject {params.subject:q} --seed {params.seed}"
-        " --output {params.folder:q} > {log:q} 2>&1"
+        "python -m eval.quality --units {input.units:q} --vocabulary {input.vocabulary:q}"
+        " --intervals {input.intervals:q} --manifest {input.manifest:q} --dataset {params.dataset}"
+        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule map_words:
@@ -144,11 +154,13 @@ rule map_words:
         f"{BENCHMARKS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
+    group:
+        "frames"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=by_attempt(8000),
+        runtime=by_attempt(60),
     params:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -183,13 +195,15 @@ for METRIC in TARGETS.zeroshot:
         params:
             metric=METRIC,
             dataset=TARGETS.zeroshot[METRIC],
+            normalization=normalization_of(METRIC),
             subject=subject_of_system,
             folder=lambda wildcards, output: Path(output[0]).parent,
             seed=EXPERIMENT.seed,
         shell:
             "python -m eval.{params.metric} --seed {params.seed} --likelihoods {input.likelihoods:q}"
             " --items {input.items_table:q} --training {input.training:q} --dataset {params.dataset}"
-            " --subject {params.subject:q} --output {params.folder:q} > {log:q} 2>&1"
+            " --normalization {params.normalization:q} --subject {params.subject:q} --output {params.folder:q}"
+            " > {log:q} 2>&1"
 
 
 # Which layer a system named best is of. What is made of it is known only then.
@@ -229,9 +243,32 @@ rule collect:
         "python -m eval.collect --scores {input:q} --output {output:q} > {log:q} 2>&1"
 
 
+rule footprint:
+    input:
+        [f"{TARGETS.encoder_folders()[encoder]}/config.json" for encoder in TARGETS.pretrained()],
+    output:
+        f"{ROOT}/footprint.csv",
+    log:
+        f"{LOGS}/footprint.log",
+    benchmark:
+        f"{BENCHMARKS}/footprint.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=500,
+        runtime=10,
+    params:
+        trainings=[f"{display_name(encoder)}={summary}" for encoder, summary in TARGETS.pretrained().items()],
+    shell:
+        "python -m eval.footprint --training {params.trainings:q} --output {output:q} > {log:q} 2>&1"
+
+
 rule draw_tables:
     input:
-        f"{ROOT}/scores.csv",
+        scores=f"{ROOT}/scores.csv",
+        others=TARGETS.others(),
+        footprints=list(TARGETS.footprints().values()),
+        hyperparameters=list(TARGETS.hyperparameters().values()),
     output:
         TARGETS.tables(),
     log:
@@ -244,52 +281,12 @@ rule draw_tables:
         mem_mb=1000,
         runtime=10,
     params:
-        numbers=EXPERIMENT.tables,
+        wanted=TABLE_ARGUMENTS,
+        intervals="--intervals" if EXPERIMENT.intervals else "",
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m eval.tables --table {params.numbers} --scores {input:q} --output {params.folder:q} > {log:q} 2>&1"
-
-
-rule draw_figures:
-    input:
-        f"{ROOT}/scores.csv",
-    output:
-        TARGETS.score_figures(),
-    log:
-        f"{LOGS}/figures.log",
-    benchmark:
-        f"{BENCHMARKS}/figures.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        numbers=TARGETS.score_figure_numbers(),
-        folder=lambda wildcards, output: Path(output[0]).parent,
-    shell:
-        "python -m eval.figures --figure {params.numbers} --scores {input:q} --output {params.folder:q} > {log:q} 2>&1"
-
-
-rule draw_training_curves:
-    input:
-        [f"{TARGETS.encoder_folders()[encoder]}/config.json" for encoder in TARGETS.training_logs()],
-    output:
-        TARGETS.training_figure(),
-    log:
-        f"{LOGS}/training_curves.log",
-    benchmark:
-        f"{BENCHMARKS}/training_curves.tsv"
-    conda:
-        "../../envs/environment.yaml"
-    resources:
-        mem_mb=2000,
-        runtime=10,
-    params:
-        logs=[f"{display_name(encoder)}={log}" for encoder, log in TARGETS.training_logs().items()],
-        stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
-    shell:
-        "python -m eval.training_curves --log {params.logs:q} --output {params.stem:q} > {log:q} 2>&1"
+        "python -m eval.tables --scores {input.scores:q} {params.wanted:q} {params.intervals}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule draw_alignment:
@@ -313,8 +310,40 @@ rule draw_alignment:
         names=[lane_name(system) for system in ALIGNED_SYSTEMS],
         stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
     shell:
-        "python -m eval.alignment --manifest {input.manifest:q} --intervals {input.intervals:q} --systems {params.names:q}"
-        " --units {input.units:q} --vocabularies {input.vocabularies:q} --output {params.stem:q} > {log:q} 2>&1"
+        "python -m eval.alignment --manifest {input.manifest:q} --intervals {input.intervals:q}"
+        " --systems {params.names:q} --units {input.units:q} --vocabularies {input.vocabularies:q}"
+        " --output {params.stem:q} > {log:q} 2>&1"
+
+
+rule draw_samples:
+    input:
+        items_table=lambda wildcards: f"{ROOT}/corpora/{TARGETS.zeroshot[wildcards.metric]}/items.csv",
+        manifest=lambda wildcards: manifest(TARGETS.zeroshot[wildcards.metric]),
+        units=lambda wildcards: [
+            f"{ROOT}/units/{system}/{TARGETS.zeroshot[wildcards.metric]}.jsonl"
+            for system in TARGETS.sampled(wildcards.metric)
+        ],
+        likelihoods=lambda wildcards: list(TARGETS.sampled(wildcards.metric).values()),
+    output:
+        f"{ROOT}/samples/{{metric}}.json",
+    log:
+        f"{LOGS}/samples/{{metric}}.log",
+    benchmark:
+        f"{BENCHMARKS}/samples/{{metric}}.tsv"
+    wildcard_constraints:
+        metric=any_of(TARGETS.zeroshot),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        dataset=lambda wildcards: TARGETS.zeroshot[wildcards.metric],
+        systems=lambda wildcards: list(TARGETS.sampled(wildcards.metric)),
+    shell:
+        "python -m eval.samples --metric {wildcards.metric} --dataset {params.dataset} --items {input.items_table:q}"
+        " --manifest {input.manifest:q} --systems {params.systems:q} --units {input.units:q}"
+        " --likelihoods {input.likelihoods:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -328,6 +357,7 @@ rule report:
         encoders=[f"{folder}/config.json" for folder in TARGETS.encoder_folders().values()],
         trainings=after_selection(TARGETS.trainings),
         health=TARGETS.health(),
+        samples=TARGETS.samples(),
     output:
         f"{ROOT}/report.html",
     log:
@@ -343,15 +373,24 @@ rule report:
         experiment=EXPERIMENT.experiment,
         config=EXPERIMENT_FILE,
         folder=lambda wildcards, input: Path(input.scores).parent / "scores",
-        tables=lambda wildcards, input: Path(input.scores).parent / "tables",
+        tables=TABLE_ARGUMENTS,
         figures=lambda wildcards, input: Path(input.scores).parent / "figures",
         alignment=lambda wildcards, input: (f"--alignment {input.alignment[0]}" if input.alignment else ""),
         encoders=[f"{name}={folder}" for name, folder in TARGETS.encoder_folders().items()],
     shell:
-        "python -m eval.report --experiment {params.experiment} --scores {input.scores:q} --score-folder {params.folder:q}"
-        " --tables {params.tables:q} --figures {params.figures:q} {params.alignment} --manifests {input.manifests:q}"
-        " --encoders {params.encoders:q} --trainings {input.trainings:q} --health {input.health:q} --config {params.config:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        "python -m eval.report --experiment {params.experiment} --scores {input.scores:q}"
+        " --score-folder {params.folder:q} {params.tables:q} --figures {params.figures:q} {params.alignment}"
+        " --manifests {input.manifests:q} --encoders {params.encoders:q} --trainings {input.trainings:q}"
+        " --health {input.health:q} --samples {input.samples:q} --config {params.config:q} --output {output:q}"
+        " > {log:q} 2>&1"
+
+
+# Of what lies under results/, whoever made it: nothing is run for it, and it is made anew whenever it is asked for.
+rule leaderboard:
+    conda:
+        "../../envs/environment.yaml"
+    shell:
+        "python -m eval.leaderboard --results results --output results/leaderboard"
 
 
 rule compare:

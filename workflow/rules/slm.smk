@@ -1,4 +1,4 @@
-# Units -> language models -> log-likelihoods.
+# Units, or texts -> language models -> log-likelihoods.
 
 
 rule store_tokens:
@@ -11,14 +11,88 @@ rule store_tokens:
         f"{LOGS}/store_tokens/{{system}}/{{corpus}}.log",
     benchmark:
         f"{BENCHMARKS}/store_tokens/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        system=any_of(SPOKEN),
+    group:
+        "tokens"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(120),
     shell:
-        "python -m slm.store --units {input.units} --vocabulary {input.vocabulary} --corpus {wildcards.corpus}"
-        " --output {output} > {log} 2>&1"
+        "python -m slm.store --units {input.units:q} --vocabulary {input.vocabulary:q} --corpus {wildcards.corpus}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule describe_tokenizer:
+    output:
+        config=f"{ROOT}/encoders/{{text}}/config.json",
+        tokenizer=directory(f"{ROOT}/encoders/{{text}}/tokenizer"),
+    log:
+        f"{LOGS}/describe_tokenizer/{{text}}.log",
+    benchmark:
+        f"{BENCHMARKS}/describe_tokenizer/{{text}}.tsv"
+    wildcard_constraints:
+        text=any_of(TEXT),
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        tokenizer=lambda wildcards: EXPERIMENT.encoders[wildcards.text].tokenizer,
+        folder=lambda wildcards, output: Path(output.config).parent,
+    shell:
+        "python -m slm.text describe --tokenizer {params.tokenizer:q} --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule store_texts:
+    input:
+        texts=f"{ROOT}/corpora/{{corpus}}/texts.csv",
+        tokenizer=f"{ROOT}/encoders/{{system}}/tokenizer",
+    output:
+        directory(f"{ROOT}/tokens/{{system}}/{{corpus}}"),
+    log:
+        f"{LOGS}/store_texts/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/store_texts/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        system=any_of(TEXT),
+    group:
+        "tokens"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=by_attempt(4000),
+        runtime=by_attempt(240),
+    shell:
+        "python -m slm.text store --texts {input.texts:q} --tokenizer {input.tokenizer:q} --corpus {wildcards.corpus}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule tokenize_texts:
+    input:
+        texts=f"{ROOT}/corpora/{{corpus}}/texts.csv",
+        tokenizer=f"{ROOT}/encoders/{{system}}/tokenizer",
+    output:
+        f"{ROOT}/units/{{system}}/{{corpus}}.jsonl",
+    log:
+        f"{LOGS}/tokenize_texts/{{system}}/{{corpus}}.log",
+    benchmark:
+        f"{BENCHMARKS}/tokenize_texts/{{system}}/{{corpus}}.tsv"
+    wildcard_constraints:
+        system=any_of(TEXT),
+    group:
+        "tokens"
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(60),
+    shell:
+        "python -m slm.text units --texts {input.texts:q} --tokenizer {input.tokenizer:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule train_slm:
@@ -27,6 +101,7 @@ rule train_slm:
         validation=lambda wildcards: f"{ROOT}/tokens/{wildcards.system}/{slm_of(wildcards).validation}",
         speakers=lambda wildcards: [f"{ROOT}/corpora/{corpus}/speakers.csv" for corpus in slm_of(wildcards).train],
         other_speakers=lambda wildcards: f"{ROOT}/corpora/{slm_of(wildcards).validation}/speakers.csv",
+        followed=lambda wildcards: [path for paths in followed(wildcards).values() for path in paths],
     output:
         model=directory(f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/model"),
         summary=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/summary.json",
@@ -38,38 +113,69 @@ rule train_slm:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=16000,
+        mem_mb=by_attempt(16000),
         runtime=1440,
         gpu=1,
     params:
         settings=lambda wildcards: settings_json(read_recipe(SlmRecipe, EXPERIMENT_FILE, slm_of(wildcards).recipe)),
         seed=lambda wildcards: EXPERIMENT.seed + int(wildcards.seed),
+        subset=subset_of,
+        follow=lambda wildcards: " ".join(f"--follow {name}={'='.join(of)}" for name, of in followed(wildcards).items()),
         device=device_of,
         folder=lambda wildcards, output: Path(output.summary).parent,
     shell:
-        "python -m slm.train --settings {params.settings:q} --tokens {input.train} --validation-tokens {input.validation}"
-        " --speakers {input.speakers} --validation-speakers {input.other_speakers}"
-        " --slm {wildcards.slm} --seed {params.seed} --device {params.device} --output {params.folder} > {log} 2>&1"
+        "python -m slm.train --settings {params.settings:q} --tokens {input.train:q}"
+        " --validation-tokens {input.validation:q} --speakers {input.speakers:q}"
+        " --validation-speakers {input.other_speakers:q} --slm {wildcards.slm} --seed {params.seed}"
+        " {params.subset} {params.follow} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule score_slm:
     input:
         model=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/model",
         units=[f"{ROOT}/units/{{system}}/{dataset}.jsonl" for dataset in TARGETS.evaluation_sets],
+        vocabulary=vocabulary,
     output:
-        [f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{dataset}.csv" for dataset in TARGETS.evaluation_sets],
+        [
+            f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{dataset}.{kind}"
+            for dataset in TARGETS.evaluation_sets
+            for kind in ("csv", "json")
+        ],
     log:
         f"{LOGS}/score_slm/{{system}}/{{slm}}/seed{{seed}}.log",
     benchmark:
         f"{BENCHMARKS}/score_slm/{{system}}/{{slm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        system=any_of(SPOKEN),
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=by_attempt(8000),
+        runtime=by_attempt(240),
         gpu=1,
     params:
         device=device_of,
+        folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m slm.score --model {input.model} --units {input.units} --device {params.device} --output {output}"
-        " > {log} 2>&1"
+        "python -m slm.score --model {input.model:q} --units {input.units:q} --vocabulary {input.vocabulary:q}"
+        " --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
+
+
+# Text is scored on what is written alone.
+use rule score_slm as score_text with:
+    input:
+        model=f"{ROOT}/slm/{{system}}/{{slm}}/seed{{seed}}/model",
+        units=[f"{ROOT}/units/{{system}}/{dataset}.jsonl" for dataset in TEXT_SETS],
+        vocabulary=vocabulary,
+    output:
+        [
+            f"{ROOT}/likelihoods/{{system}}/{{slm}}/seed{{seed}}/{dataset}.{kind}"
+            for dataset in TEXT_SETS
+            for kind in ("csv", "json")
+        ],
+    log:
+        f"{LOGS}/score_text/{{system}}/{{slm}}/seed{{seed}}.log",
+    benchmark:
+        f"{BENCHMARKS}/score_text/{{system}}/{{slm}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        system=any_of(TEXT),

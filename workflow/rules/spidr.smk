@@ -1,6 +1,10 @@
 # Speech -> trained encoders. Checkpoints and logs lie in the undeclared folder training/, so that a
 # failed or killed job, whose declared outputs snakemake deletes, resumes where it was.
 
+UNTRAINED = [encoder for encoder in PRETRAINED if EXPERIMENT.encoders[encoder].untrained]
+TRAINED = [encoder for encoder in PRETRAINED if encoder not in UNTRAINED]
+CROPPERS = 8  # CPUs a GPU: audio is read and cropped ahead of it
+
 
 rule pretrain:
     input:
@@ -15,21 +19,49 @@ rule pretrain:
     benchmark:
         f"{BENCHMARKS}/pretrain/{{encoder}}.tsv"
     wildcard_constraints:
-        encoder=any_of(PRETRAINED),
+        encoder=any_of(TRAINED),
     priority: 10  # everything else waits for it
+    localrule: LAUNCH.is_local
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=16000,
+        **LAUNCH.resources(mem_mb=16000, cpus=CROPPERS),
         runtime=1440,
-        gpu=1,
-        cpus_per_task=8,  # audio is read and cropped ahead of the GPU
     params:
         settings=recipe_of,
-        untrained=lambda wildcards: ("--untrained" if encoder_of(wildcards).untrained else ""),
         seed=EXPERIMENT.seed,
         device=device_of,
         folder=lambda wildcards, output: Path(output.config).parent,
+        start=lambda wildcards, output, resources: LAUNCH.start(
+            "spidr.train", Path(output.config).parent, CROPPERS, resources
+        ),
     shell:
-        "python -m spidr.train --settings {params.settings:q} --train {input.train} --validation {input.validation}"
-        " {params.untrained} --seed {params.seed} --device {params.device} --output {params.folder} > {log} 2>&1"
+        "{params.start} --settings {params.settings:q} --train {input.train:q} --validation {input.validation:q}"
+        " --seed {params.seed} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
+
+
+# The encoder as it is before the first step.
+rule initialize:
+    output:
+        config=f"{ROOT}/encoders/{{encoder}}/config.json",
+        weights=f"{ROOT}/encoders/{{encoder}}/model.safetensors",
+        teacher=f"{ROOT}/encoders/{{encoder}}/teacher.safetensors",
+    log:
+        f"{LOGS}/initialize/{{encoder}}.log",
+    benchmark:
+        f"{BENCHMARKS}/initialize/{{encoder}}.tsv"
+    wildcard_constraints:
+        encoder=any_of(UNTRAINED),
+    localrule: True
+    conda:
+        "../../envs/environment.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        settings=recipe_of,
+        seed=EXPERIMENT.seed,
+        folder=lambda wildcards, output: Path(output.config).parent,
+    shell:
+        "python -m spidr.train --settings {params.settings:q} --untrained --seed {params.seed}"
+        " --output {params.folder:q} > {log:q} 2>&1"

@@ -1,5 +1,7 @@
 # Encoders -> encoders fine-tuned by Spin. As in spidr.smk, the undeclared folder training/ outlives a failed job.
 
+PERTURBERS = 8  # CPUs a GPU: each perturbs speech a hundred times as fast as it is spoken
+
 
 rule finetune_spin:
     input:
@@ -16,19 +18,21 @@ rule finetune_spin:
     wildcard_constraints:
         encoder=any_of(FINE_TUNED),
     priority: 10  # as pretrain
+    localrule: LAUNCH.is_local
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=32000,
+        **LAUNCH.resources(mem_mb=32000, cpus=PERTURBERS),
         runtime=1440,
-        gpu=1,
-        cpus_per_task=8,  # each perturbs speech a hundred times as fast as it is spoken
     params:
         base=lambda wildcards, input: Path(input.base[0]).parent,
         settings=recipe_of,
         seed=EXPERIMENT.seed,
         device=device_of,
         folder=lambda wildcards, output: Path(output.config).parent,
+        start=lambda wildcards, output, resources: LAUNCH.start(
+            "units.spin.train", Path(output.config).parent, PERTURBERS, resources
+        ),
     shell:
-        "python -m units.spin.train --base {params.base} --settings {params.settings:q} --train {input.train}"
-        " --seed {params.seed} --device {params.device} --output {params.folder} > {log} 2>&1"
+        "{params.start} --base {params.base:q} --settings {params.settings:q} --train {input.train:q}"
+        " --seed {params.seed} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"

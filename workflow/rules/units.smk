@@ -17,11 +17,13 @@ rule describe_encoder:
         runtime=10,
     params:
         # Only this is cause to run again (see device_of): another layer is not.
-        decisive=lambda wildcards: settings_json(encoder_of(wildcards), exclude={"name", "layers", "quantizers"}),
+        decisive=lambda wildcards: settings_json(
+            encoder_of(wildcards), exclude={"name", "group", "layers", "quantizers"}
+        ),
         settings=lambda wildcards, output: settings_json(encoder_of(wildcards)),
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
-        "python -m units.encoders describe --settings {params.settings:q} --output {params.folder} > {log} 2>&1"
+        "python -m units.encoders describe --settings {params.settings:q} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule phone_inventory:
@@ -41,7 +43,7 @@ rule phone_inventory:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m units.phones inventory --intervals {input} --output {output} > {log} 2>&1"
+        "python -m units.phones inventory --intervals {input:q} --output {output:q} > {log:q} 2>&1"
 
 
 # Audio is read once for all that is wanted of an encoder: a pass, in a folder of its own under passes/
@@ -59,8 +61,8 @@ rule extract:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=by_attempt(8000),
+        runtime=by_attempt(240),
         gpu=1,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
@@ -70,9 +72,9 @@ rule extract:
         device=device_of,
         precision=EXPERIMENT.precision,
     shell:
-        "python -m units.extract --encoder {params.encoder} --layer {params.layers} {params.kind}"
-        " --manifest {input.manifest} --device {params.device} --precision {params.precision} --output {params.folder}"
-        " > {log} 2>&1"
+        "python -m units.extract --encoder {params.encoder:q} --layer {params.layers} {params.kind}"
+        " --manifest {input.manifest:q} --device {params.device} --precision {params.precision}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 use rule extract as predict with:
@@ -129,7 +131,7 @@ rule take_features:
     params:
         folder=lambda wildcards, input: Path(input[0]).parent / f"L{wildcards.layer}",
     shell:
-        "python -m units.take --features {params.folder} --output {output} > {log} 2>&1"
+        "python -m units.take --features {params.folder:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule kmeans:
@@ -147,16 +149,16 @@ rule kmeans:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=by_attempt(16000),
+        runtime=by_attempt(240),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.quantizers[wildcards.quantizer]),
         seed=EXPERIMENT.seed,
         features=lambda wildcards, input: Path(input[0]).parent / f"L{wildcards.layer}",
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
-        "python -m units.kmeans fit --features {params.features} --settings {params.settings:q} --seed {params.seed}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m units.kmeans fit --features {params.features:q} --settings {params.settings:q} --seed {params.seed}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 # K-means made elsewhere takes its place.
@@ -183,7 +185,7 @@ rule given_kmeans:
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
         "python -m units.kmeans take --settings {params.settings:q} --encoder {wildcards.encoder}"
-        " --layer {wildcards.layer} --output {params.folder} > {log} 2>&1"
+        " --layer {wildcards.layer} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule codebook:
@@ -207,15 +209,17 @@ rule codebook:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
         folder=lambda wildcards, output: Path(output.config).parent,
     shell:
-        "python -m units.codebook --encoder {params.encoder} --layer {wildcards.layer} --output {params.folder}"
-        " > {log} 2>&1"
+        "python -m units.codebook --encoder {params.encoder:q} --layer {wildcards.layer} --output {params.folder:q}"
+        " > {log:q} 2>&1"
 
 
 rule tokenize:
     input:
         encoder=encoder_files,
         quantizers=lambda wildcards: [
-            f"{ROOT}/quantizers/{folder}/config.json" for folder in unit_pass(wildcards).quantizers(wildcards.encoder)
+            f"{ROOT}/quantizers/{folder}/{file}"
+            for folder in unit_pass(wildcards).quantizers(wildcards.encoder)
+            for file in ("config.json", "quantizer.safetensors")
         ],
         manifests=lambda wildcards: [manifest(corpus) for corpus in unit_pass(wildcards).corpora],
     output:
@@ -232,19 +236,19 @@ rule tokenize:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=by_attempt(8000),
+        runtime=by_attempt(1440),
         gpu=1,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
-        quantizers=lambda wildcards, input: [Path(config).parent for config in input.quantizers],
+        quantizers=lambda wildcards, input: [Path(config).parent for config in input.quantizers[::2]],
         folder=lambda wildcards, output: Path(output[0]).parent,
         device=device_of,
         precision=EXPERIMENT.precision,
     shell:
-        "python -m units.tokenize --encoder {params.encoder} --quantizer {params.quantizers} --manifest {input.manifests}"
-        " --shard {wildcards.shard}/{wildcards.shards} --device {params.device} --precision {params.precision}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m units.tokenize --encoder {params.encoder:q} --quantizer {params.quantizers:q}"
+        " --manifest {input.manifests:q} --shard {wildcards.shard}/{wildcards.shards} --device {params.device}"
+        " --precision {params.precision} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule take_units:
@@ -270,7 +274,8 @@ rule take_units:
             Path(made).parent / wildcards.system / f"{wildcards.corpus}.jsonl" for made in input.made
         ],
     shell:
-        "python -m units.take --units {params.pieces} --manifest {input.manifest} --output {output} > {log} 2>&1"
+        "python -m units.take --units {params.pieces:q} --manifest {input.manifest:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule tokenize_phones:
@@ -286,16 +291,18 @@ rule tokenize_phones:
         f"{BENCHMARKS}/tokenize_phones/{{system}}/{{corpus}}.tsv"
     wildcard_constraints:
         system=any_of(PHONES),
+    group:
+        "tokens"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=by_attempt(2000),
+        runtime=by_attempt(60),
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
     shell:
-        "python -m units.phones tokenize --encoder {params.encoder} --intervals {input.intervals}"
-        " --manifest {input.manifest} --output {output} > {log} 2>&1"
+        "python -m units.phones tokenize --encoder {params.encoder:q} --intervals {input.intervals:q}"
+        " --manifest {input.manifest:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule health:
@@ -317,4 +324,5 @@ rule health:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python -m units.health --units {input.units} --vocabulary {input.vocabulary} --output {output} > {log} 2>&1"
+        "python -m units.health --units {input.units:q} --vocabulary {input.vocabulary:q} --output {output:q}"
+        " > {log:q} 2>&1"

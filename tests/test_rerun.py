@@ -1,0 +1,62 @@
+"""What makes a finished training run again, and what does not."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import snakemake
+from test_workflow import changed_experiment, copy_of, planned
+
+TRAININGS = {
+    "results/tiny/encoders/spidr/model.safetensors",
+    "results/tiny/encoders/dinosr/model.safetensors",
+    "results/tiny/slm/phones/opt-tiny/seed0/summary.json",
+}
+
+
+@pytest.mark.parametrize(
+    "touched",
+    [
+        "corpora/train/manifest.csv",
+        "corpora/train/speakers.csv",
+        "corpora/synthetic",
+        "units/phones/train.jsonl",
+        "tokens/phones/train",
+        "encoders/spidr/model.safetensors",
+    ],
+)
+def test_the_time_stamp_of_an_input_retrains_nothing(tiny: Path, tmp_path: Path, touched: str) -> None:
+    run = copy_of(tiny, tmp_path)
+    path = run / "results" / "tiny" / touched
+    for file in [path, *path.rglob("*")]:
+        os.utime(file)
+    done = snakemake(run, "-n", "all")
+    assert done.returncode == 0, done.stderr
+    assert not planned(done.stdout) & TRAININGS
+
+
+def test_where_and_on_how_much_a_training_runs_is_no_reason_to_train_again(tiny: Path) -> None:
+    for launch in ("training_nodes=2", "training_gpus=2", "training_launcher=submitit"):
+        done = snakemake(tiny, "-n", "all", "--config", launch)
+        assert "Nothing to be done" in done.stdout + done.stderr, done.stdout
+
+
+def test_a_changed_line_of_a_manifest_retrains_what_hears_it(tiny: Path, tmp_path: Path) -> None:
+    run = copy_of(tiny, tmp_path)
+    manifest = run / "results/tiny/corpora/train/manifest.csv"
+    manifest.write_text("".join(manifest.read_text().splitlines(keepends=True)[:-1]))
+    assert planned(snakemake(run, "-n", "all").stdout) >= TRAININGS
+
+
+@pytest.mark.parametrize("which", ["encoder", "language model"])
+def test_another_setting_retrains_what_it_is_of(tiny: Path, tmp_path: Path, which: str) -> None:
+    def change(experiment: dict[str, Any]) -> None:
+        if which == "encoder":
+            experiment["encoders"]["dinosr"]["recipe"] = experiment["encoders"]["spidr"]["recipe"]
+        else:
+            experiment["slms"]["opt-tiny"]["recipe"] = "slm/demo.yaml"
+
+    expected = {path for path in TRAININGS if ("dinosr" in path if which == "encoder" else "slm" in path)}
+    outputs = planned(snakemake(tiny, "-n", "all", experiment=changed_experiment(tmp_path, change)).stdout)
+    assert outputs & TRAININGS == expected
