@@ -25,6 +25,8 @@ AGREEMENT = 1e-3  # how far the items' difference may be from the scores' before
 
 COMPUTED_BY = ("distance", "context", "max_size_group", "max_x_across", "normalization", "variant")
 """Conditions of a score that must agree for a difference to mean anything."""
+SCORED_BY = ("eos", "precision", "long")
+"""What must agree of how its log-likelihoods were made, where that is known."""
 
 type Key = tuple[str, str, str | None, str | None]
 type Items = dict[tuple[str, ...], tuple[float, float]]
@@ -99,7 +101,7 @@ def _compare_one(key: Key, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> 
     compared = Comparison(*key, a=_mean(a), b=_mean(b), seeds=(len(a), len(b)), spreads=(_spread(a), _spread(b)))
     if not a or not b:
         return replace(compared, untested="only one has it")
-    if differing := [name for name in COMPUTED_BY if len({str(score["conditions"].get(name)) for score in a + b}) > 1]:
+    if differing := _differing([score["conditions"] for score in a + b]):
         return replace(compared, untested=f"computed with another {', '.join(differing)}")
     difference = fmean(score["value"] for score in a) - fmean(score["value"] for score in b)
     compared = replace(compared, difference=difference)
@@ -122,6 +124,13 @@ def _compare_one(key: Key, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> 
     if abs(paired.difference - difference) > AGREEMENT:
         return replace(compared, untested="the items are weighted differently")
     return replace(compared, low=paired.low, high=paired.high, p_value=paired.p_value, n=paired.n)
+
+
+def _differing(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names of conditions that must agree and do not."""
+    made = [of_score["scoring"] for of_score in conditions if of_score.get("scoring")]
+    of_scores = [name for name in COMPUTED_BY if len({str(of_score.get(name)) for of_score in conditions}) > 1]
+    return of_scores + [name for name in SCORED_BY if len({str(how.get(name)) for how in made}) > 1]
 
 
 def _mean(scores: list[dict[str, Any]]) -> float | None:

@@ -205,3 +205,12 @@ def test_zero_shot_metrics_that_the_paper_does_not_have_are_tested_too(tmp_path:
     assert found.n == 60
     assert found.p_value is not None
     assert better(found, found.p_value, "a", "b") == "a"
+
+
+def test_likelihoods_made_in_other_ways_are_not_compared(tmp_path: Path) -> None:
+    how = {"model": "x", "eos": True, "precision": "float32", "long": "error"}
+    a = write(tmp_path / "a", "tsc", [1, 0], conditions={"scoring": how})
+    b = write(tmp_path / "b", "tsc", [1, 1], conditions={"scoring": how | {"model": "y", "precision": "bfloat16"}})
+    elsewhere = write(tmp_path / "c", "tsc", [1, 1], conditions={"scoring": None})
+    assert compare([a], [b])[0].untested == "computed with another precision"
+    assert compare([a], [elsewhere])[0].untested == ""
