@@ -21,7 +21,6 @@ from artifacts.files import read_csv, read_json_object, require_keys
 from artifacts.settings import Settings, parse_settings
 from corpora.annotations import SILENCE
 from eval.ipa import ipa
-from eval.phone_classes import CLASSES, phone_class
 from eval.results import unit_label
 from eval.scores import read_scores, score_stem
 
@@ -32,9 +31,8 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "P(phone | unit) of the units of one layer: of the labels of 10 ms that a unit covers, the share that is of each "
-    "phone. Phones are sorted by class, then by frequency in the annotation; units "
-    "by their most likely phone, then by how likely it is. Units that do not occur are left out. Had every unit one "
-    "phone, there would be one black staircase."
+    "phone. Phones are sorted by their frequency in the annotation; units by their most likely phone, then by how "
+    "likely it is. Units that do not occur are left out. Had every unit one phone, there would be one black staircase."
 )
 COLUMNS = ("phone", "unit", "count")
 ABREAST = 2
@@ -93,7 +91,7 @@ def read_unit_phones(score: Path) -> UnitPhones:
     frequency: dict[str, int] = {}
     for (phone, _), count in cells.items():
         frequency[phone] = frequency.get(phone, 0) + count
-    phones = sorted(frequency, key=lambda phone: (CLASSES.index(phone_class(phone)), -frequency[phone], phone))
+    phones = sorted(frequency, key=lambda phone: (-frequency[phone], phone))  # appendix B.3
     joint = np.zeros((len(phones), len(units)), np.int64)
     for (phone, unit), count in cells.items():
         joint[phones.index(phone), units.index(unit)] = count
@@ -149,10 +147,6 @@ def _draw_panel(axes: "Axes", system: UnitPhones) -> "AxesImage":
     axes.tick_params(left=False, pad=1)
     axes.set_xlabel(f"{probability.shape[1]} active units")
     axes.set_xticks([])
-    classes = [phone_class(phone) for phone in system.phones]
-    for row in range(1, len(classes)):
-        if classes[row] != classes[row - 1]:
-            axes.axhline(row - 0.5, color="#0072B2", linewidth=0.4, alpha=0.7)
     layer = "" if system.layer is None else f", layer {system.layer}"
     axes.set_title(f"{system.model}{layer}, {system.units}: PNMI {system.pnmi:.3f}", loc="left", fontsize=9)
     axes.grid(visible=False)

@@ -26,7 +26,7 @@ from eval.account import account, certainty, device_text
 from eval.compare import HEADINGS
 from eval.comparisons import compare_all
 from eval.evidence import Files, score_files
-from eval.figures import FIGURES
+from eval.figures import CAPTIONS
 from eval.materials import Materials, read_encoder, read_language_model, read_speech
 from eval.metrics import metric
 from eval.rendering import MEAN_INTERVALS, Table, interval_text
@@ -35,10 +35,8 @@ from eval.scores import FIELDS
 from eval.story import tell
 from eval.system_pages import system_pages
 from eval.tables import add_table_arguments, make_tables
-from eval.training_curves import CAPTION as TRAINING_CAPTION
 from eval.wording import time_text
 
-CAPTIONS = {2: TRAINING_CAPTION, **{number: drawing.caption for number, drawing in FIGURES.items()}}
 TEMPLATES = Path(__file__).parent.parent / "workflow" / "report"
 HEALTH_FIGURES = (
     *("frames", "units", "active_units", "perplexity"),

@@ -24,13 +24,13 @@ def write_pnmi(folder: Path, counts: str = COUNTS, **fields: Any) -> Path:
     return path
 
 
-def test_rows_are_phones_by_class_and_frequency_and_columns_sum_to_one(tmp_path: Path) -> None:
+def test_rows_are_phones_by_frequency_and_columns_sum_to_one(tmp_path: Path) -> None:
     system = read_unit_phones(write_pnmi(tmp_path))
-    assert list(system.phones) == ["AH0", "T", "P", "S", "SIL"]
+    assert list(system.phones) == ["AH0", "T", "S", "P", "SIL"]
     found = system.given_unit()
-    # Units by their most likely phone: 5 (vowel), 2 (T), 0 (S).
+    # Units by their most likely phone: 5 (AH0), 2 (T), 0 (S).
     assert found.tolist() == [
-        pytest.approx(row) for row in ([0.8, 0, 0], [0, 0.75, 0.25], [0, 0.25, 0], [0, 0, 0.75], [0.2, 0, 0])
+        pytest.approx(row) for row in ([0.8, 0, 0], [0, 0.75, 0.25], [0, 0, 0.75], [0, 0.25, 0], [0.2, 0, 0])
     ]
 
 
@@ -45,7 +45,7 @@ def test_the_picture_is_the_matrix_with_ipa_beside_it_codebooks_first(tmp_path: 
     left, right, *_ = draw_phone_given_unit([kmeans, codebook]).axes
     assert left.get_title(loc="left") == "SpidR, layer 6, Codebook: PNMI 0.500"
     assert right.get_title(loc="left") == "SpidR, layer 6, K-means: PNMI 0.500"
-    assert [label.get_text() for label in right.get_yticklabels()] == ["ə", "t", "p", "s", "sil"]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["ə", "t", "s", "p", "sil"]
     assert right.images[0].get_array().tolist() == kmeans.given_unit().tolist()
     assert right.get_xlabel() == "3 active units"
 
