@@ -182,5 +182,5 @@ def read_language_model(summary: Path) -> LanguageModel:
     numbers = {key: found[key] for key in (*kinds, "num_parameters")}
     log = summary.with_name("log.jsonl")
     lines = [line for _, line in read_jsonl(log, growing=True)] if log.exists() else []
-    validation = [(line["step"], line["loss"]) for line in lines if line.get("split") == "validation"]
+    validation = tuple((line["step"], line["loss"]) for line in lines if line.get("split") == "validation")
     return LanguageModel(system=summary.parts[-4], **numbers, validation=validation)

@@ -220,7 +220,7 @@ def test_a_language_model_shows_how_its_validation_loss_fell(results: Path) -> N
     lines += [{"split": "validation", "step": step, "loss": loss} for step, loss in ((10, 4.0), (20, 3.25))]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     model = read_language_model(folder / "summary.json")
-    assert model.validation == [(10, 4.0), (20, 3.25)]
+    assert model.validation == ((10, 4.0), (20, 3.25))
     text = page(
         results, ("2",), files=score_files(scored_systems(results)), materials=Materials(language_models=[model])
     )

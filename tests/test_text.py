@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -106,16 +104,14 @@ def test_units_of_texts_are_read_back(opt: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_tokenizer_is_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("source", ["broken", "absent"])
+def test_what_is_no_tokenizer_is_one_line(tmp_path: Path, source: str) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/tokenizer.json").write_text("{")
-    for source in ("broken", "absent"):
-        command = [sys.executable, "-m", "slm.text", "describe", "--tokenizer", str(tmp_path / source)]
-        done = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
-        assert done.returncode == 2, done.stderr
-        assert done.stderr.startswith(f"error: {tmp_path / source}: found no tokenizer, expected a local folder or a ")
-        assert done.stderr.count("\n") == 1
-        assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match=f"{source}: found no tokenizer, expected a local folder or a name") as error:
+        describe(str(tmp_path / source), tmp_path / "out")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_code_that_comes_with_a_tokenizer_is_not_executed(opt: Path, tmp_path: Path) -> None:

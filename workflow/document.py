@@ -46,8 +46,8 @@ def page_text() -> str:
     ):
         parts.append(f"## {title}\n\n{_table(schema)}")
         for name, definition in sorted(schema.get("$defs", {}).items()):
-            if "properties" in definition:
-                parts.append(f"### {name}\n\n{definition.get('description', '').strip()}\n\n{_table(definition)}")
+            shown = _table(definition) if "properties" in definition else _row(definition)
+            parts.append(f"### {name}\n\n{definition.get('description', '').strip()}\n\n{shown}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -58,6 +58,11 @@ def _table(definition: dict[str, Any]) -> str:
         meaning = " ".join(value.get("description", "").split()).replace("|", "\\|")
         rows.append(f"| `{key}` | {_type(value)} | {default} | {meaning} |")
     return "\n".join(rows)
+
+
+def _row(definition: dict[str, Any]) -> str:
+    """A tuple with names as it is written, ``[channels, kernel, stride]``."""
+    return f"`[{', '.join(item['title'].lower() for item in definition['prefixItems'])}]`"
 
 
 def _type(value: dict[str, Any]) -> str:
