@@ -103,7 +103,7 @@ def test_a_best_system_that_cannot_be_is_refused() -> None:
 def test_conditions_of_abx_name_their_scores() -> None:
     abx = {"corpora": ["dev"], "conditions": ["across"], "contexts": ["within", "any"]}
     evaluation = {"abx": abx | {"segments": ["triphone", "phoneme"]}, "swuggy": {"set": "lexical"}}
-    targets = Targets(experiment_of(evaluation=evaluation))
+    targets = Targets(experiment_of(evaluation=evaluation, figures=[7]))
     names = [Path(path).name for path in targets.layer_scores("spidr", 4)]
     assert names == [
         f"abx_continuous.dev.{condition}.json"
