@@ -110,7 +110,7 @@ def test_conditions_of_abx_name_their_scores() -> None:
         for condition in ("across", "across_any", "across_phoneme", "across_any_phoneme")
     ]
     assert [Path(path).name for path in targets.selected_by("spidr")] == ["abx_continuous.dev.across.json"] * 2
-    with pytest.raises(InputError, match=r"tables: found 1 or 2, expected evaluation.abx of triphones within context"):
+    with pytest.raises(InputError, match=r"tables: found 1, expected evaluation.abx of triphones within context"):
         experiment_of(evaluation=evaluation | {"abx": abx | {"contexts": ["any"]}}, systems=["phones"])
 
 
