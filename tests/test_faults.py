@@ -1,37 +1,43 @@
 """Nothing is lost: a run killed at any moment, started again, ends with the same values."""
 
-import os
 import random
-import signal
-import subprocess
-import time
+import shutil
 from pathlib import Path
 
-from conftest import snakemake, snakemake_command
+import pytest
+from fault_harness import disturbed, made
 from test_workflow import scores
 
-from workflow.unlock import unlock
 
-KILLS = 5
-LONGEST_S = 25.0
+def same_values(run: Path, tiny: Path) -> None:
+    assert scores(run) == scores(tiny)
+    found, expected = made(run), made(tiny)
+    assert found.keys() == expected.keys()
+    assert [path for path in expected if found[path] != expected[path]] == []
 
 
-def test_tiny_killed_five_times_ends_with_the_same_values(tiny: Path, tmp_path: Path) -> None:
-    moments = random.Random(0)
-    killed = 0
-    while killed < KILLS:
-        command, nowhere = snakemake_command(tmp_path, "all"), subprocess.DEVNULL
-        job = subprocess.Popen(command, stdout=nowhere, stderr=nowhere, start_new_session=True)
-        try:
-            job.wait(moments.uniform(4.0, LONGEST_S))
-            break  # finished before the next kill
-        except subprocess.TimeoutExpired:
-            os.killpg(job.pid, signal.SIGKILL)
-            job.wait()
-            killed += 1
-        time.sleep(0.2)  # the kernel takes the killed jobs down
-        unlock(tmp_path)
-    assert killed == KILLS
-    done = snakemake(tmp_path, "all")
-    assert done.returncode == 0, done.stderr[-5000:]
-    assert scores(tmp_path) == scores(tiny)
+def test_tiny_killed_three_times_ends_with_the_same_values(tiny: Path, tmp_path: Path) -> None:
+    kills = [*disturbed(tmp_path / "run", random.Random(0), 3, whole=True)]
+    assert len(kills) == 3
+    same_values(tmp_path / "run", tiny)
+
+
+def test_tiny_with_two_of_its_processes_killed_ends_with_the_same_values(tiny: Path, tmp_path: Path) -> None:
+    kills = [*disturbed(tmp_path / "run", random.Random(1), 2, whole=False)]
+    assert kills
+    same_values(tmp_path / "run", tiny)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whole", [False, True], ids=["one process", "all at once"])
+def test_tiny_killed_twenty_times_ends_with_the_same_values(tiny: Path, tmp_path: Path, whole: bool) -> None:
+    """As many runs as it takes: one that ends is compared, and the next begins from nothing."""
+    draw, run, runs = random.Random(2), tmp_path / "run", 0
+    left = 20
+    while left:
+        runs += 1
+        for kill in disturbed(run, draw, left, whole=whole):
+            left -= 1
+            print(f"kill {20 - left}, run {runs}: {kill}", flush=True)
+        same_values(run, tiny)
+        shutil.rmtree(run)
