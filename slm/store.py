@@ -13,11 +13,13 @@ from array import array
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from artifacts.errors import InputError, run
+from artifacts.errors import MADE_ANEW, InputError, run
 from artifacts.files import atomic_folder, read_json_object, sha256, write_json
 from artifacts.provenance import provenance
 from units.records import UnitSequence, read_untimed_units, read_vocabulary
@@ -152,16 +154,21 @@ class TokenStore:
             self.tokens: np.ndarray = np.memmap(folder / "tokens.bin", dtype=DTYPES[dtype], mode="r")  # (tokens,)
             if self.hours is not None:
                 self.seconds = np.load(folder / "seconds.npy")
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError(f"{folder}: not a token store ({error})") from None
+        except (OSError, ValueError, EOFError, MemoryError, BadZipFile, TokenError) as error:  # whatever np.load finds
+            raise InputError(f"{folder}: not a token store ({error}): {MADE_ANEW}") from None
+        if self.offsets.ndim != 1 or len(self.offsets) < 2:
+            raise InputError(
+                f"{folder}: found offsets.npy of shape {self.offsets.shape}, expected (documents + 1,): {MADE_ANEW}"
+            )
         if not len(self.tokens) == self.offsets[-1] == self.num_tokens:
             raise InputError(
                 f"{folder}: found {len(self.tokens)} tokens in tokens.bin and {self.offsets[-1]} in offsets.npy, "
-                f"expected {self.num_tokens} as in config.json"
+                f"expected {self.num_tokens} as in config.json: {MADE_ANEW}"
             )
         if self.seconds is not None and len(self.seconds) != self.num_documents:
             raise InputError(
-                f"{folder}: found {len(self.seconds)} durations in seconds.npy, expected {self.num_documents}"
+                f"{folder}: found {len(self.seconds)} durations in seconds.npy, "
+                f"expected {self.num_documents}: {MADE_ANEW}"
             )
         self.folder = folder
 

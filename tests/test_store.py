@@ -91,6 +91,29 @@ def test_a_truncated_store_is_an_error(tmp_path: Path) -> None:
         TokenStore(folder)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"PK\x03\x04 no archive",
+        b"\x93NUMPY\x01\x00v\x00{'descr': '<i8', 'fortran_order': False, 'shape': (",
+        b"\x80\x04K\x01.",
+    ],
+)
+def test_offsets_that_are_none_are_named_with_what_to_do(tmp_path: Path, content: bytes) -> None:
+    folder = write(tmp_path, [[1, 2, 3]])
+    (folder / "offsets.npy").write_bytes(content)
+    with pytest.raises(InputError, match=r"train: not a token store .*: remove it and start again"):
+        TokenStore(folder)
+
+
+def test_offsets_of_another_shape_are_named(tmp_path: Path) -> None:
+    folder = write(tmp_path, [[1, 2, 3]])
+    np.save(folder / "offsets.npy", np.zeros((2, 2), np.int64))
+    with pytest.raises(InputError, match=r"train: found offsets\.npy of shape \(2, 2\), expected \(documents \+ 1,\)"):
+        TokenStore(folder)
+
+
 @pytest.mark.parametrize("name", ["config.json", "offsets.npy", "tokens.bin", "seconds.npy"])
 def test_a_store_without_one_of_its_files_is_an_error(tmp_path: Path, name: str) -> None:
     folder = write(tmp_path, [[1, 2]])
