@@ -23,7 +23,7 @@ test-slow: $(VENV)/.ready
 
 # A throw-away Slurm of two nodes on this machine: needs root and Debian's packages (tests/slurm/cluster.py).
 test-slurm: $(VENV)/.ready
-	$(RUN)/pytest -m slow tests/slurm
+	$(RUN)/pytest -m slurm tests/slurm
 
 # The authors' package (CC BY-NC) has our import name: it lies in an environment of its own, for comparisons only.
 peer: $(PEER)/.ready
