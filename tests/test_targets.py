@@ -78,3 +78,10 @@ def test_of_encoders_made_elsewhere_those_that_come_with_a_log_are_drawn(tmp_pat
     encoders = {name: {"family": "spidr", "path": str(tmp_path / name), "layers": [1]} for name in ("with", "without")}
     alone = {"quantizers": {}, "slms": {}, "systems": [], "figures": [2, 7]}
     assert targets("tiny", encoders=encoders, **alone).training_logs() == {"with": str(log)}
+
+
+def test_each_formula_of_map_is_a_score_of_its_own() -> None:
+    evaluation = yaml.safe_load((CONFIG / "tiny.yaml").read_text())["evaluation"]
+    both = targets("tiny", evaluation=evaluation | {"map": {"corpora": ["dev"], "variants": ["strict", "speech-map"]}})
+    names = [Path(path).name for path in both.layer_scores("mfcc", 1) if "map_words" in path]
+    assert names == ["map_words.dev.strict.json", "map_words.dev.speech-map.json"]

@@ -57,6 +57,14 @@ class Measured(Settings):
     """Annotated corpora it is measured on."""
 
 
+class Words(Measured):
+    """MAP@R over words: each token as a query for the others of its word."""
+
+    variants: list[Literal["strict", "speech-map"]] = Field(["strict"], min_length=1)
+    """Formulas, which are never compared with each other: ``strict`` ends at R (Musgrave et al. 2020, equation 3), that
+    of the package speech-map, probably the paper's, does not."""
+
+
 class Zeroshot(Settings):
     """A zero-shot metric of the language models."""
 
@@ -71,7 +79,7 @@ class Evaluation(Settings):
     """Continuous, codebook and unit ABX."""
     quality: Measured | None = None
     """PNMI, purities, perplexity, bitrate of the units."""
-    map: Measured | None = None
+    map: Words | None = None
     """MAP@R over words of the features."""
     swuggy: Zeroshot | None = None
     """Words against nonwords."""

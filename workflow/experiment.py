@@ -167,6 +167,8 @@ class Experiment(Settings):
         if abx := self.evaluation.abx:
             lists.append(("evaluation.abx.conditions", abx.conditions))
             lists += [("evaluation.abx.contexts", abx.contexts), ("evaluation.abx.segments", abx.segments)]
+        if words := self.evaluation.map:
+            lists.append(("evaluation.map.variants", words.variants))
         return lists
 
     def _results_have_scores(self) -> None:

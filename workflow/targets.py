@@ -58,7 +58,8 @@ class Targets:
         """Scores of one layer's features."""
         words = self.experiment.evaluation.map
         subject = f"{encoder}/L{layer:02d}"
-        scores = [f"{self.root}/scores/{subject}/map_words.{c}.strict.json" for c in (words.corpora if words else [])]
+        formulas = [f"{corpus}.{variant}" for corpus in words.corpora for variant in words.variants] if words else []
+        scores = [f"{self.root}/scores/{subject}/map_words.{formula}.json" for formula in formulas]
         return self._abx(subject, "abx_continuous") + scores
 
     def selection(self, encoder: str) -> str:

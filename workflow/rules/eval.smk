@@ -147,27 +147,29 @@ rule map_words:
         features=f"{ROOT}/features/{{encoder}}/L{{layer}}/{{corpus}}",
         words=f"{ROOT}/corpora/{{corpus}}/words.csv",
     output:
-        f"{ROOT}/scores/{{encoder}}/L{{layer}}/map_words.{{corpus}}.strict.json",
+        f"{ROOT}/scores/{{encoder}}/L{{layer}}/map_words.{{corpus}}.{{variant}}.json",
     log:
-        f"{LOGS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.log",
+        f"{LOGS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.{{variant}}.log",
     benchmark:
-        f"{BENCHMARKS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.tsv"
+        f"{BENCHMARKS}/map_words/{{encoder}}/L{{layer}}/{{corpus}}.{{variant}}.tsv"
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
+        variant="strict|speech-map",
     group:
         "frames"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=by_attempt(8000),
+        mem_mb=by_attempt(4000),
         runtime=by_attempt(60),
     params:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
         seed=EXPERIMENT.seed,
     shell:
-        "python -m eval.map --features {input.features:q} --words {input.words:q} --dataset {wildcards.corpus}"
-        " --subject {params.subject:q} --seed {params.seed} --output {params.folder:q} > {log:q} 2>&1"
+        "python -m eval.map --features {input.features:q} --words {input.words:q} --variant {wildcards.variant}"
+        " --dataset {wildcards.corpus} --subject {params.subject:q} --seed {params.seed} --output {params.folder:q}"
+        " > {log:q} 2>&1"
 
 
 # One rule a zero-shot metric that is wanted, named like it.
@@ -229,7 +231,7 @@ rule collect:
     input:
         after_selection(TARGETS.scores),
     output:
-        f"{ROOT}/scores.csv",
+        report(f"{ROOT}/scores.csv", caption="../report/scores.rst", category="Scores"),
     log:
         f"{LOGS}/collect.log",
     benchmark:
@@ -270,7 +272,10 @@ rule draw_tables:
         footprints=list(TARGETS.footprints().values()),
         hyperparameters=list(TARGETS.hyperparameters().values()),
     output:
-        TARGETS.tables(),
+        [
+            report(path, caption="../report/table.rst", category="Tables") if path.endswith(".csv") else path
+            for path in TARGETS.tables()
+        ],
     log:
         f"{LOGS}/tables.log",
     benchmark:
@@ -296,7 +301,10 @@ rule draw_alignment:
         units=[f"{ROOT}/units/{system.name}/{corpus}.jsonl" for system in ALIGNED_SYSTEMS for corpus in ALIGNED],
         vocabularies=[f"{folder_of_quantizer(system)}/config.json" for system in ALIGNED_SYSTEMS],
     output:
-        TARGETS.alignment(),
+        [
+            report(path, caption="../report/alignment.rst", category="Figures") if path.endswith(".png") else path
+            for path in TARGETS.alignment()
+        ],
     log:
         f"{LOGS}/alignment.log",
     benchmark:
@@ -359,7 +367,7 @@ rule report:
         health=TARGETS.health(),
         samples=TARGETS.samples(),
     output:
-        f"{ROOT}/report.html",
+        report(f"{ROOT}/report.html", caption="../report/page.rst", category="Report"),
     log:
         f"{LOGS}/report.log",
     benchmark:
