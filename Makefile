@@ -15,8 +15,9 @@ demo: $(VENV)/.ready
 	$(RUN)/snakemake -c $(CORES) --no-hooks all --configfile config/demo.yaml
 	$(RUN)/python -m workflow.summary --experiment demo
 
+# Files of tests are shared out among as many processes as there are cores.
 test: lint
-	$(RUN)/pytest
+	$(RUN)/pytest -n $(CORES) --dist loadfile
 
 test-slow: $(VENV)/.ready
 	$(RUN)/pytest -m slow

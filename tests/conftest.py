@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = REPOSITORY / "config" / "tiny.yaml"
@@ -25,10 +26,19 @@ def snakemake_command(folder: Path, *arguments: str, experiment: Path = TINY) ->
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working directory of a finished run of config/tiny.yaml; read it, or copy it to change it."""
-    folder = tmp_path_factory.mktemp("tiny")
-    done = snakemake(folder, "all")
-    assert done.returncode == 0, done.stderr[-5000:]
+    """The working directory of a finished run of config/tiny.yaml; read it, or copy it to change it.
+
+    Workers of one test run share it: the first that wants it runs it, the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder, finished = shared / "tiny-run", shared / "tiny-finished"
+    with FileLock(shared / "tiny.lock"):
+        if not finished.exists():
+            folder.mkdir()
+            done = snakemake(folder, "all")
+            assert done.returncode == 0, done.stderr[-5000:]
+            finished.touch()
     return folder
 
 
