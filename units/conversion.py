@@ -113,7 +113,11 @@ def convert(file: Path, released: Released, output: Path, extra: Path | None = N
 
 
 def read_checkpoint(path: Path) -> Any:
-    """Content of a checkpoint: safetensors where it is called so, else what torch.save wrote."""
+    """Content of a checkpoint: safetensors where it is called so, else what torch.save wrote.
+
+    Raises:
+        InputError: It is not there, is damaged, or holds what plain values and tensors do not make.
+    """
     if path.suffix != ".safetensors":
         return load_untrusted(path)
     try:

@@ -255,7 +255,14 @@ class FeatureWriter:
 
 
 def draw_frames(num_frames: Sequence[int], sample: int, seed: int) -> list[np.ndarray]:
-    """Positions of the frames drawn in each utterance, rising: `sample` of all, uniformly without replacement."""
+    """Positions of the frames drawn in each utterance, rising: `sample` of all, uniformly without replacement.
+
+    Args:
+        num_frames: Frames of each utterance.
+
+    Returns:
+        An int64 array (drawn,) for each utterance, empty where none was.
+    """
     wanted = generator(seed, "features", "sample").choice(sum(num_frames), sample, replace=False, shuffle=False)
     ends = np.cumsum(num_frames)
     positions = np.split(np.sort(wanted), np.searchsorted(np.sort(wanted), ends[:-1]))

@@ -65,7 +65,7 @@ def with_deltas(frames: np.ndarray) -> np.ndarray:
 def deltas(frames: np.ndarray) -> np.ndarray:
     """Slope over two frames on either side, the first and last frame repeated (HTK book, section 5.9).
 
-    d_t = sum_n n (c_{t+n} - c_{t-n}) / (2 sum_n n^2), n = 1, 2: the denominator is 10.
+    d_t = sum_n n (c_{t+n} - c_{t-n}) / (2 sum_n n^2), n = 1, 2: the denominator is 10. (time, dim) to the same.
     """
     before_2, before_1, _, after_1, after_2 = sliding_window_view(
         np.pad(frames, ((2, 2), (0, 0)), mode="edge"), len(frames), axis=0

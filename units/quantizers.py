@@ -40,7 +40,13 @@ class Quantizer:
 
 
 def write_quantizer(folder: Path, config: Mapping[str, Any], tensors: dict[str, np.ndarray]) -> None:
-    """Write a quantizer's folder."""
+    """Write a quantizer's folder.
+
+    Args:
+        config: Kind, num_units, encoder, layer, tap, frame_rate_hz and where it came from.
+        tensors: Those of its kind (`TENSORS`): ``centroids`` (units, dim), or ``weight`` (units, dim) and ``bias``
+            (units,).
+    """
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / "quantizer.safetensors")
         write_json(temporary / "config.json", config)

@@ -100,7 +100,7 @@ def _positive(config: Mapping[str, Any], key: str, kinds: Sequence[type], path: 
 
 
 def run_length(frames: np.ndarray) -> tuple[list[int], list[int]]:
-    """The units without repetitions, and the length in frames of each run.
+    """The units without repetitions, and the length in frames of each run, of units one a frame, (frames,).
 
     >>> run_length(np.array([5, 5, 17, 5]))
     ([5, 17, 5], [2, 1, 1])
@@ -156,14 +156,14 @@ def _read(path: Path, keys: Sequence[str]) -> Iterator[UntimedUnits]:
 
 
 def require_record_keys(record: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-    """Refuse a record without some of `keys`."""
+    """Raise an `InputError` that names `where` unless a record has all of `keys`."""
     missing = [key for key in keys if key not in record]
     if missing:
         raise InputError(f"{where}: found keys {', '.join(record) or 'none'}, expected also {', '.join(missing)}")
 
 
 def whole_numbers(values: Any, least: int, where: str) -> list[int]:
-    """The list of whole numbers that `values` must be."""
+    """The list of whole numbers from `least` on that `values` must be; anything else is an `InputError`."""
     # `type` and not isinstance: true and false are no units.
     if not isinstance(values, list) or any(type(value) is not int or not least <= value <= LARGEST for value in values):
         raise InputError(f"{where}: found {str(values)[:60]}, expected a list of whole numbers from {least}")
@@ -171,7 +171,11 @@ def whole_numbers(values: Any, least: int, where: str) -> list[int]:
 
 
 def read_durations(record: Mapping[str, Any], key: str, units: Sequence[int], where: str) -> list[int]:
-    """The durations that `key` of a record must be: a positive number of frames for each of `units`."""
+    """The durations that `key` of a record must be: a positive number of frames for each of `units`.
+
+    Raises:
+        InputError: They are not.
+    """
     durations = whole_numbers(record[key], 1, f"{where}: {key}")
     if len(units) != len(durations):
         raise InputError(f"{where}: found {len(durations)} durations, expected one for each of {len(units)} units")
