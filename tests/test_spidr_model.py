@@ -218,7 +218,7 @@ def test_damaged_encoder_folders_are_refused_in_one_line(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"model.safetensors: does not fit config.json"):
         load_encoder(tmp_path, device)
     weights.write_bytes(content[:1000])
-    with pytest.raises(InputError, match=r"model.safetensors: not a safetensors file"):
+    with pytest.raises(InputError, match=r"model.safetensors: not a whole safetensors file"):
         load_encoder(tmp_path, device)
     weights.unlink()
     with pytest.raises(InputError, match=r"model.safetensors: no such file"):
