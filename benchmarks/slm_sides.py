@@ -17,9 +17,8 @@ from slm.loss import summed_loss
 from slm.model import build_model
 from slm.packing import IGNORED, PackedCorpus
 from slm.settings import SlmRecipe
-from slm.step import Stepper, compile_blocks
+from slm.step import Stepper, choose_way, compile_blocks
 from slm.store import PAD
-from slm.train import choose_way
 
 COMPARED = 16
 """Utterances whose loss under the untrained model both sides tell."""

@@ -34,7 +34,7 @@ from artifacts.files import write_jsonl
 from artifacts.progress import Progress
 from artifacts.seeds import seed_for
 from slm.likelihoods import BATCH_TOKENS, batches, context_of
-from slm.model import load_model
+from slm.pretrained import load_model
 from slm.store import BOS, EOS, FIRST_UNIT, PAD, encode
 from units.records import TextUnits, read_untimed_units
 

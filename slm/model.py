@@ -6,29 +6,21 @@ names, which is faster than through its front door.
 """
 
 from dataclasses import fields
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 from transformers.models.auto.configuration_auto import AutoConfig
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 from transformers.models.opt.configuration_opt import OPTConfig
-from transformers.utils import logging
 
 from artifacts.errors import InputError
-from artifacts.files import atomic_folder, read_json
 from artifacts.seeds import seed_for
 from slm import attention
 from slm.attention import lay_out_rows
+from slm.pretrained import BROKEN, one_line, read_text_configuration, read_text_model
 from slm.settings import ModelSettings
 from slm.store import BOS, EOS, PAD
-
-logging.disable_progress_bar()  # a bar for one small file
 
 POSITIONS = "max_position_embeddings"
 """How transformers calls the longest input, whatever a model's own name for it is."""
@@ -39,8 +31,8 @@ FROM_TOKENS = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
 EXACT = 1e-4
 """Largest difference of a packed logit from that of the document alone, as a share of the largest logit."""
 
-BROKEN = (ValueError, TypeError, KeyError, AttributeError, NotImplementedError, RuntimeError, StrictDataclassError)
-"""What transformers raises at a configuration that it cannot make a model of."""
+WINDOWS = {"sliding_window": "sliding_attention", "attention_chunk_size": "chunked_attention"}
+"""How configurations call an attention to the nearest tokens alone: the key with their number, the type of layer."""
 
 
 def build_model(settings: ModelSettings, vocab_size: int, seed: int) -> PreTrainedModel:
@@ -54,11 +46,12 @@ def build_model(settings: ModelSettings, vocab_size: int, seed: int) -> PreTrain
     config.vocab_size = vocab_size
     config.pad_token_id, config.bos_token_id, config.eos_token_id = PAD, BOS, EOS
     _require_positions(config, settings)
+    _require_no_window(config, settings.context)
     torch.manual_seed(seed_for(seed, "weights"))
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     except BROKEN as error:
-        raise InputError(f"model: {_one_line(error)}") from None
+        raise InputError(f"model: {one_line(error)}") from None
     if settings.init is not None:
         _take_weights(model, settings.init)
     if not isinstance(config, OPTConfig):
@@ -88,7 +81,7 @@ def configuration(settings: ModelSettings) -> PreTrainedConfig:
     given = dict(settings.architecture or {})
     model_type, text = given.pop("model_type", None), None
     if settings.init is not None:
-        text = _read(AutoConfig, settings.init)
+        text = read_text_configuration(settings.init)
         if model_type not in (None, text.model_type):
             raise InputError(
                 f"model.architecture.model_type: found {model_type}, expected {text.model_type} as in {settings.init}"
@@ -108,7 +101,7 @@ def configuration(settings: ModelSettings) -> PreTrainedConfig:
             given = {alias: settings.context} | given
         return kind(**given)
     except BROKEN as error:
-        raise InputError(f"model.architecture: {_one_line(error)}") from None
+        raise InputError(f"model.architecture: {one_line(error)}") from None
 
 
 def _require_positions(config: PreTrainedConfig, settings: ModelSettings) -> None:
@@ -118,11 +111,20 @@ def _require_positions(config: PreTrainedConfig, settings: ModelSettings) -> Non
         raise InputError(f"model.context: found {settings.context}, expected at most the model's {positions} positions")
 
 
+def _require_no_window(config: PreTrainedConfig, context: int) -> None:
+    """Check that in no layer a token sees fewer of those before it than the context has."""
+    types = getattr(config, "layer_types", None)
+    for key, kind in WINDOWS.items():
+        width = getattr(config, key, None)
+        if width is not None and width < context and (types is None or kind in types):
+            raise InputError(
+                f"model: found an attention with {key}, expected plain causal attention: it sees {width} tokens, "
+                f"the context has {context}"
+            )
+
+
 def _take_weights(model: PreTrainedModel, init: str) -> None:
     """Give a model the weights of a text's, but for the embeddings and what predicts tokens from the last layer."""
-    text, report = _read(AutoModelForCausalLM, init, dtype=torch.float32, weights_only=True, output_loading_info=True)
-    if report["missing_keys"]:
-        raise InputError(f"model.init: {init}: found no weights {min(report['missing_keys'])}, expected all")
     drawn = {
         id(weights)
         for layer in (model.get_input_embeddings(), model.get_output_embeddings())
@@ -130,7 +132,7 @@ def _take_weights(model: PreTrainedModel, init: str) -> None:
         for weights in layer.parameters()
     }
     kept = {name: weights for name, weights in model.named_parameters() if id(weights) not in drawn}
-    read = text.state_dict()
+    read = read_text_model(init).state_dict()
     with torch.no_grad():
         for name, weights in kept.items():
             if name not in read or read[name].shape != weights.shape:
@@ -140,16 +142,6 @@ def _take_weights(model: PreTrainedModel, init: str) -> None:
         for name, values in model.named_buffers():
             if name in read:
                 values.copy_(read[name])
-
-
-def _read(kind: Any, init: str, **options: Any) -> Any:
-    """What `kind` reads from a folder, or from the hub; no code of others runs, and pickles hold tensors alone."""
-    if (init.startswith((".", "/", "~")) or init.count("/") > 1) and not Path(init).is_dir():
-        raise InputError(f"model.init: {init}: no such folder")
-    try:
-        return kind.from_pretrained(init, trust_remote_code=False, **options)
-    except (OSError, UnpicklingError, SafetensorError, *BROKEN) as error:
-        raise InputError(f"model.init: {init}: not a language model ({_one_line(error)})") from None
 
 
 @torch.no_grad()
@@ -176,7 +168,7 @@ def require_exact(model: PreTrainedModel) -> None:
         layout = lay_out_rows(pieces.numpy(), positions.numpy())
         packed = model(inputs, position_ids=positions, layout=layout, use_cache=False).logits[0]
     except BROKEN as error:
-        raise InputError(f"model: {name} cannot be trained on packed documents ({_one_line(error)})") from None
+        raise InputError(f"model: {name} cannot be trained on packed documents ({one_line(error)})") from None
     finally:
         model.train()
     apart = (packed - torch.cat(alone)).abs().max() / packed.abs().max()
@@ -185,32 +177,3 @@ def require_exact(model: PreTrainedModel) -> None:
             f"model: {name} cannot be trained on packed documents: a logit is {apart:.1g} of the largest off where "
             f"documents are side by side, expected at most {EXACT:g}"
         )
-
-
-def save_model(model: PreTrainedModel, folder: Path) -> None:
-    """Write a folder that `AutoModelForCausalLM.from_pretrained` reads."""
-    with atomic_folder(folder) as temporary:
-        model.save_pretrained(temporary)
-
-
-def load_model(folder: Path) -> PreTrainedModel:
-    """A trained language model in float32: ours, or any that transformers knows and that speaks our tokens.
-
-    Raises:
-        InputError: The folder does not hold one, whole.
-    """
-    read_json(folder / "config.json")  # the library would look for an absent folder among the names of its hub
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, trust_remote_code=False
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{folder}: not a language model ({_one_line(error)})") from None
-    if report["missing_keys"]:
-        raise InputError(f"{folder}: found no weights {min(report['missing_keys'])}, expected all of the model's")
-    return model.eval()
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -6,23 +6,22 @@ number or not. Beside each table stands a record of how it was made, which `eval
 """
 
 import argparse
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
-from transformers.models.auto.configuration_auto import AutoConfig
 
 from artifacts.device import Precision, choose_device
 from artifacts.errors import InputError, run
-from artifacts.files import read_json_object, sha256, write_csv, write_json
+from artifacts.files import sha256, write_csv, write_json
 from artifacts.progress import Progress
 from artifacts.provenance import provenance
 from slm.likelihoods import BATCH_TOKENS, context_of, log_likelihoods, windows
-from slm.model import load_model
+from slm.pretrained import load_model, read_configuration
 from slm.store import FIRST_UNIT, encode
 from units.records import read_num_units, read_untimed_units
 
@@ -74,6 +73,9 @@ def score(
     """The rows of a table of log-likelihoods, in the documents' order.
 
     Utterances of the same units are scored once: in different batches rounding could break their tie.
+
+    Raises:
+        InputError: A log-likelihood is not finite.
     """
     distinct = {tokens.tobytes(): tokens for tokens in documents.values()}
     keys, likelihoods = list(distinct), dict.fromkeys(distinct, 0.0)
@@ -85,25 +87,14 @@ def score(
             for index, part in zip(batch, nats.tolist(), strict=True):
                 likelihoods[keys[index]] += part
             progress.advance(len(batch))
+    for fileid, tokens in documents.items():
+        if not math.isfinite(likelihoods[tokens.tobytes()]):
+            found = likelihoods[tokens.tobytes()]
+            raise InputError(f"{fileid}: found a log-likelihood of {found}, expected a finite number")
     return [
         {"fileid": fileid, "log_likelihood": likelihoods[tokens.tobytes()], "num_tokens": len(tokens) - 1}
         for fileid, tokens in documents.items()
     ]
-
-
-def read_configuration(folder: Path) -> PreTrainedConfig:
-    """The configuration of a language model.
-
-    Raises:
-        InputError: The folder has none that transformers knows.
-    """
-    read_json_object(folder / "config.json")  # the library would look for an absent folder among the names of its hub
-    try:
-        config: PreTrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{folder}: not a language model ({reason})") from None
-    return config
 
 
 def require_vocabulary(folder: Path, config: PreTrainedConfig, num_units: int, source: Path) -> None:
@@ -185,9 +176,15 @@ def main() -> None:
             "context": context,
             "stride": stride,
         }
+        tables = {}
         for units, documents in sets.items():
+            try:
+                rows = score(model, documents, f"score {units.stem}", stride=stride, precision=given.precision)
+            except InputError as error:
+                raise InputError(f"{folder}: {units}: {error}") from None
+            tables[units] = rows
+        for units, rows in tables.items():
             table = output / f"{units.stem}.csv"
-            rows = score(model, documents, f"score {units.stem}", stride=stride, precision=given.precision)
             write_csv(table, COLUMNS, rows)
             write_record(table, folder, units, rule)
 

@@ -11,7 +11,7 @@ from transformers.modeling_utils import PreTrainedModel
 from artifacts.gradients import Gradients
 from artifacts.seeds import seed_for
 from artifacts.workers import Workers
-from slm.batches import TensorBatch
+from slm.batches import TensorBatch, Way
 from slm.loss import summed_loss
 from slm.settings import OptimizerSettings, SlmRecipe
 
@@ -108,3 +108,9 @@ def compile_blocks(model: PreTrainedModel, backend: str = "inductor") -> None:
     blocks = next(layers for layers in model.modules() if isinstance(layers, nn.ModuleList))
     for block in blocks:
         block.compile(fullgraph=True, backend=backend)
+
+
+def choose_way(model: PreTrainedModel, recipe: SlmRecipe, device: torch.device) -> Way:
+    """How attention keeps pieces apart: by blocks where they are compiled, which those with dropout cannot be."""
+    dropout = getattr(model.config, "attention_dropout", 0) or getattr(model.config, "attn_pdrop", 0)
+    return "blocks" if device.type == "cuda" and recipe.training.compile and not dropout else "rows"

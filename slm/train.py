@@ -23,7 +23,7 @@ from transformers.modeling_utils import PreTrainedModel
 from artifacts.checkpoints import ADVICE, CheckpointWriter, load_newest_checkpoint, require_finite
 from artifacts.device import choose_device
 from artifacts.errors import InputError, run
-from artifacts.files import sha256, write_json
+from artifacts.files import write_json
 from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.provenance import provenance
@@ -32,14 +32,17 @@ from artifacts.workers import ALONE, Workers, together
 from corpora.speakers import read_genders, require_other_speakers
 from slm.batches import TensorBatch, Way, prefetch
 from slm.follow import Followed, pair_accuracy, read_followed
-from slm.loss import summed_loss
-from slm.model import build_model, save_model
+from slm.identity import identity
+from slm.loss import require_chunks
+from slm.model import build_model
 from slm.packing import RULES, PackedCorpus
+from slm.pretrained import save_model
 from slm.record import Record
 from slm.settings import SlmRecipe
-from slm.step import Stepper, compile_blocks, learning_rate
-from slm.store import FIRST_UNIT, TokenStore, open_stores, require_held_out
+from slm.step import Stepper, choose_way, compile_blocks, learning_rate
+from slm.store import FIRST_UNIT, open_stores, require_held_out
 from slm.subsets import Subset, draw_subset, hours_of
+from slm.validation import validate
 
 
 def train(
@@ -72,6 +75,7 @@ def train(
     """
     every, num_steps = recipe.training, recipe.training.steps
     model = build_model(recipe.model, corpus.stores[0].vocab_size, seed).to(device)
+    require_chunks(model, every.batch_size * recipe.model.context)
     stepper = Stepper(model, recipe, seed, workers)
     start, tokens_before, seconds_before, best = _go_on(stepper, folder)
     way = choose_way(model, recipe, device)
@@ -173,12 +177,6 @@ def _go_on(stepper: Stepper, folder: Path) -> tuple[int, int, float, dict[str, A
     return start, checkpoint["tokens_seen"], checkpoint["seconds"], checkpoint["best"]
 
 
-def choose_way(model: PreTrainedModel, recipe: SlmRecipe, device: torch.device) -> Way:
-    """How attention keeps pieces apart: by blocks where they are compiled, which those with dropout cannot be."""
-    dropout = getattr(model.config, "attention_dropout", 0) or getattr(model.config, "attn_pdrop", 0)
-    return "blocks" if device.type == "cuda" and recipe.training.compile and not dropout else "rows"
-
-
 def _shares(
     corpus: PackedCorpus, stepper: Stepper, steps: range, way: Way, record: Record
 ) -> Iterator[tuple[int, list[TensorBatch]]]:
@@ -192,32 +190,6 @@ def _shares(
         batches = [next(stream) for _ in stepper.share]
         record.waited(time.monotonic() - asked)
         yield step, batches
-
-
-@torch.inference_mode()
-def validate(
-    model: PreTrainedModel, validation: PackedCorpus, batch_size: int, way: Way = "rows", workers: Workers = ALONE
-) -> float:
-    """Negative log-likelihood in nats per predicted token, every document alone, in float32.
-
-    Args:
-        batch_size: Contexts that go through the network at once.
-        workers: All processes of the training, who share the contexts.
-
-    Raises:
-        InputError: It is not finite.
-    """
-    model.eval()
-    nats = torch.zeros((), dtype=torch.float64, device=model.device)
-    starts = range(workers.rank * batch_size, validation.num_contexts, workers.size * batch_size)
-    spans = ((first, min(batch_size, validation.num_contexts - first)) for first in starts)
-    for batch in prefetch(validation, spans, way, model.device):
-        nats += summed_loss(model, batch)
-    workers.add_up(nats)
-    loss = nats.item() / validation.num_predicted
-    if not math.isfinite(loss):
-        raise InputError(f"validation: found a loss of {loss}, expected a finite number; {ADVICE}")
-    return loss
 
 
 def check_finite(unchecked: dict[int, Tensor]) -> None:
@@ -237,20 +209,6 @@ def check_finite(unchecked: dict[int, Tensor]) -> None:
                 + ADVICE
             )
     unchecked.clear()
-
-
-def identity(
-    recipe: SlmRecipe, seed: int, stores: list[TokenStore], held_out: TokenStore, subset: Subset | None = None
-) -> dict[str, Any]:
-    """What decides a training's result."""
-    only_looking = {"log_every", "checkpoint_every", "keep_checkpoints", "trackers", "compile"}
-    return {
-        "recipe": recipe.model_dump(mode="json", exclude={"training": only_looking}),
-        "seed": seed,
-        "tokens": [[store.corpus, sha256(store.folder / "tokens.bin")] for store in stores],
-        "subset": subset and subset._asdict(),
-        "validation_tokens": [held_out.corpus, sha256(held_out.folder / "tokens.bin")],
-    }
 
 
 def main() -> None:
@@ -304,7 +262,8 @@ def _train_and_write(recipe: SlmRecipe, given: argparse.Namespace, workers: Work
     with ExitStack() as stack:
         if workers.is_first:
             stack.enter_context(locked(given.output))
-            set_aside_another(given.output, identity(recipe, given.seed, stores, held_out, subset))
+            decides = identity(recipe, given.seed, stores, held_out, subset)
+            set_aside_another(given.output, decides)
         workers.wait()  # until an earlier training is out of the way
         model, summary = train(
             recipe, corpus, validation, given.output, given.seed, device, workers, given.time_budget, follow
@@ -320,6 +279,7 @@ def _train_and_write(recipe: SlmRecipe, given: argparse.Namespace, workers: Work
             "vocab_size": held_out.vocab_size,
             "num_parameters": model.num_parameters(),
             "seed": given.seed,
+            "init": decides["init"],
             "packing": RULES[documents],
             "provenance": provenance(recipe.model_dump(mode="json"), inputs, given.seed),
         }

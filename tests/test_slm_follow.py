@@ -13,7 +13,7 @@ from test_slm_training import NUM_UNITS, arguments, assert_same_training, log_of
 import slm.train
 from artifacts.errors import InputError
 from slm.follow import accuracy, pair_accuracy, read_followed
-from slm.model import load_model
+from slm.pretrained import load_model
 from units.records import UnitSequence, write_units
 
 __all__ = ["stores", "trained"]  # fixtures

@@ -13,7 +13,8 @@ from scipy.stats import chisquare  # type: ignore[import-untyped]
 import slm.generate
 from artifacts.errors import InputError
 from slm.generate import Continuation, Sampling, generate
-from slm.model import build_model, load_model, save_model
+from slm.model import build_model
+from slm.pretrained import load_model, save_model
 from slm.settings import ModelSettings
 from units.records import UntimedUnits, read_untimed_units, write_units
 

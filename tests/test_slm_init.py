@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, OP
 
 from artifacts.errors import InputError
 from artifacts.settings import parse_settings
-from slm.model import build_model, load_model, save_model
+from slm.model import build_model
+from slm.pretrained import fingerprint, load_model, save_model
 from slm.settings import ModelSettings, SlmRecipe
 
 LLAMA = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
@@ -80,6 +81,35 @@ def test_an_untied_head_is_drawn_anew(tmp_path: Path) -> None:
     assert torch.equal(state["model.layers.1.mlp.up_proj.weight"], read["model.layers.1.mlp.up_proj.weight"])
 
 
+def test_weights_are_told_apart_by_their_files(text: Path, tmp_path: Path) -> None:
+    one, other = shutil.copytree(text, tmp_path / "one"), shutil.copytree(text, tmp_path / "other")
+    assert fingerprint(str(one)) == fingerprint(str(other))
+    assert fingerprint(str(one)).keys() == {"config.json", "model.safetensors"}
+    weights = load_file(other / "model.safetensors")
+    weights["model.decoder.layers.0.fc1.bias"][3] += 1
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    assert fingerprint(str(one)) != fingerprint(str(other))
+    torch.save(weights, other / "pytorch_model.bin")
+    (other / "model.safetensors").unlink()
+    assert fingerprint(str(other)).keys() == {"config.json", "pytorch_model.bin"}
+
+
+def test_weights_of_the_hub_are_told_apart_by_their_revision(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "models--somebody--opt"
+    (cache / "refs").mkdir(parents=True)
+    for module in ("huggingface_hub.constants", "transformers.utils.hub.constants"):
+        monkeypatch.setattr(f"{module}.HF_HUB_CACHE", str(tmp_path))
+        monkeypatch.setattr(f"{module}.HF_HUB_OFFLINE", True)
+    for revision in ("a" * 40, "b" * 40):
+        shutil.copytree(text, cache / "snapshots" / revision)
+        (cache / "refs" / "main").write_text(revision)
+        assert fingerprint("somebody/opt") == {"revision": revision}
+    with pytest.raises(InputError, match=r"model.init: nobody/opt: not a language model"):
+        fingerprint("nobody/opt")
+
+
 def test_another_architecture_is_loaded_again_as_it_was(tmp_path: Path) -> None:
     model = build_model(ModelSettings(architecture=LLAMA, context=30), 52, seed=0).eval()
     save_model(model, tmp_path / "model")
@@ -100,6 +130,12 @@ def without_a_layer(folder: Path) -> None:
     save_file(kept, folder / "model.safetensors", {"format": "pt"})
 
 
+def with_a_weight_that_is_no_number(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.decoder.layers.1.fc1.bias"][3] = torch.nan
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 def of_no_causal_model(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "t5", "architectures": ["T5ForConditionalGeneration"]}')
 
@@ -113,6 +149,7 @@ def of_code(folder: Path) -> None:
     [
         (without_weights, "not a language model"),
         (without_a_layer, "found no weights model.decoder.layers.1.fc1.bias, expected all"),
+        (with_a_weight_that_is_no_number, "layers.1.fc1.bias: found a weight that is not finite, expected finite"),
         (of_no_causal_model, "Unrecognized configuration class"),
         (of_code, "not a language model"),
         (shutil.rmtree, "no such folder"),
@@ -153,6 +190,28 @@ def test_a_wrong_architecture_is_one_line(model: dict[str, Any], message: str) -
 def test_two_models_in_one_recipe_are_one_line(model: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_settings(SlmRecipe, {"model": model}, "recipe.yaml")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [
+        ({**LLAMA, "model_type": "mistral", "sliding_window": 29}, "sees 29 tokens, the context has 30"),
+        ({**LLAMA, "model_type": "mistral", "sliding_window": 30}, None),
+        ({**LLAMA, "model_type": "mistral", "sliding_window": None}, None),
+        ({**LLAMA, "model_type": "qwen2", "sliding_window": 29}, None),  # which it does not use unless told to
+        (
+            {**LLAMA, "model_type": "qwen2", "sliding_window": 29, "use_sliding_window": True, "max_window_layers": 1},
+            "found an attention with sliding_window, expected plain causal attention: it sees 29 tokens",
+        ),
+    ],
+)
+def test_a_window_shorter_than_the_context_is_refused(architecture: dict[str, Any], message: str | None) -> None:
+    settings = ModelSettings(context=30, architecture=architecture | {"num_key_value_heads": 4})
+    if message is None:
+        build_model(settings, 52, seed=0)
+    else:
+        with pytest.raises(InputError, match=message):
+            build_model(settings, 52, seed=0)
 
 
 def test_the_context_is_at_most_that_of_the_text_model(text: Path) -> None:

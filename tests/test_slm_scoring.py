@@ -19,7 +19,8 @@ from artifacts.errors import InputError
 from artifacts.files import sha256, write_json
 from eval.likelihoods import read_likelihoods, read_scoring
 from slm.likelihoods import BATCH_TOKENS, batches, context_of, log_likelihoods, windows
-from slm.model import build_model, load_model, save_model
+from slm.model import build_model
+from slm.pretrained import load_model, save_model
 from slm.score import read_documents, score
 from slm.settings import ModelSettings
 from units.records import UnitSequence, write_units
@@ -298,6 +299,21 @@ def test_an_utterance_that_cannot_be_scored_is_named(
     with pytest.raises(InputError, match=message):
         run_main(monkeypatch, [model_folder], [write(tmp_path / "a.jsonl", utterances)], [tmp_path])
     assert not (tmp_path / "a.csv").exists()
+
+
+def test_a_log_likelihood_that_is_not_finite_is_named_and_nothing_is_written(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(model_folder)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[2 + 7] *= 1e38  # unit 7: finite, and its logits are not
+    save_model(model, tmp_path / "model")
+    units = [write(tmp_path / "a.jsonl", [[1, 2]]), write(tmp_path / "b.jsonl", [[3], [4, 7], [7]])]
+    with pytest.raises(InputError) as caught:
+        run_main(monkeypatch, [tmp_path / "model"], units, [tmp_path / "likelihoods"])
+    where = f"{tmp_path / 'model'}: {units[1]}: utt1"
+    assert str(caught.value) == f"{where}: found a log-likelihood of nan, expected a finite number"
+    assert not (tmp_path / "likelihoods").exists()
 
 
 def test_the_longest_utterance_fills_the_context(model_folder: Path, tmp_path: Path) -> None:

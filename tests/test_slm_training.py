@@ -21,17 +21,20 @@ from transformers import AutoModelForCausalLM
 
 import slm.train
 from artifacts.errors import InputError
+from artifacts.files import sha256
 from artifacts.interruption import Stopped
 from artifacts.settings import load_settings, parse_settings
 from artifacts.workers import ALONE
 from slm.batches import as_tensors, prefetch
+from slm.identity import identity
 from slm.loss import packed_logits
 from slm.model import build_model
 from slm.packing import IGNORED, PackedCorpus
+from slm.pretrained import save_model
 from slm.settings import OptimizerSettings, Slm, SlmRecipe
 from slm.step import Outcome, Stepper, compile_blocks, learning_rate
 from slm.store import TokenStore, write_store
-from slm.train import identity, train
+from slm.train import train
 from units.records import UnitSequence, write_units
 
 NUM_UNITS = 12
@@ -206,6 +209,42 @@ def test_a_training_stopped_by_a_signal_is_saved_at_once_and_ends_bit_for_bit_li
     assert_same_training(folder, trained)
 
 
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import slm.train
+from artifacts.errors import run
+from slm.step import Stepper
+
+step, saved = Stepper.step, Path(sys.argv[sys.argv.index("--output") + 1]) / "checkpoints" / "step-00000010.pt"
+
+def killed_in_step_13(stepper, batches, number):
+    if number == 13:
+        while not saved.exists():
+            time.sleep(0.01)
+        stepper.gradients.average_and_clip = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
+    return step(stepper, batches, number)
+
+Stepper.step = killed_in_step_13
+run(slm.train.main)
+"""
+
+
+def test_a_training_killed_within_a_step_ends_bit_for_bit_like_an_uninterrupted_one(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "seed0"
+    job = subprocess.run([sys.executable, "-c", KILLED, *arguments(stores, folder)], capture_output=True, text=True)
+    assert job.returncode == -signal.SIGKILL, job.stderr
+    assert log_of(folder, "train")[-1]["step"] == 12  # beyond its checkpoint
+    steps: list[int] = []
+    take_step = Stepper.step
+    monkeypatch.setattr(Stepper, "step", lambda *given: steps.append(given[-1]) or take_step(*given))
+    run_main(monkeypatch, stores, folder)
+    assert steps == list(range(10, 40))
+    assert_same_training(folder, trained)
+
+
 def test_a_training_in_pieces_of_a_time_budget_ends_like_one_in_one_piece(
     trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +305,28 @@ def test_a_training_with_other_settings_starts_afresh_and_keeps_the_earlier_one(
     assert len(log_of(folder, "train")) == len(log_of(trained, "train"))
     assert log_of(folder, "train") != log_of(trained, "train")
     assert log_of(folder / "earlier-1", "train") == log_of(trained, "train")
+
+
+def test_a_training_from_other_weights_is_another_training(
+    stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, folder = tmp_path / "text", tmp_path / "seed0"
+    recipe = SlmRecipe.model_validate(
+        {
+            "model": {"init": str(text), "context": 64},
+            "training": RECIPE["training"] | {"steps": 2},
+            "optimizer": RECIPE["optimizer"] | {"warmup_steps": 0},
+        }
+    )
+    for seed in (0, 0, 1):
+        save_model(build_model(changed().model, 20, seed), text)
+        run_main(monkeypatch, stores, folder, recipe)
+        capsys.readouterr() if seed == 0 else None
+    assert "init.model.safetensors was" in (said := capsys.readouterr().err)
+    assert "training anew, the earlier training is in" in said
+    assert [path.name for path in folder.glob("earlier-*")] == ["earlier-1"]
+    weights = sha256(text / "model.safetensors")
+    assert json.loads((folder / "summary.json").read_text())["init"]["model.safetensors"] == weights
 
 
 def one_step(recipe: SlmRecipe, corpus: PackedCorpus, step: int) -> Outcome:
