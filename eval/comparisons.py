@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from eval.compare import compare, judge
+from eval.compare import judge
 from eval.evidence import Files, score_file
+from eval.paired import compare
 from eval.system_pages import SystemPage
 
 MOST_COMPARED = 8

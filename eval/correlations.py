@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.metrics import METRICS
-from eval.rendering import ARROWS
-from eval.results import CODEBOOK, Result, estimate, group, standard
+from eval.results import CODEBOOK, Result, drawn_scores, estimate, group
 from eval.statistics import Correlation, pearson
 from eval.style import (
     INK,
@@ -16,6 +15,7 @@ from eval.style import (
     draw_levels,
     is_near,
     looks,
+    metric_label,
     new_figure,
     say_no_scores,
     series_namer,
@@ -30,6 +30,7 @@ LINE_HEIGHT_PT = 9.0
 DOT_SIZE_PT = 7.2
 REACH = 0.2  # how far from the dots chance is still drawn, in heights of the dots
 MIN_POINTS = 3  # of two points r is always 1 or -1
+CODEBOOK_PROXY = "abx_codebook"  # stands for abx_continuous where units are a codebook's
 
 type Points = dict[Series, dict[int | None, tuple[float, float]]]
 
@@ -40,11 +41,12 @@ def draw_correlations(
     """A panel for each proxy (rows) and language modelling metric (columns), Pearson's r above it.
 
     Args:
-        results: Scores.
+        results: Scores; those whose layer is not told are left out.
         proxies: Metrics of features or units, horizontal.
         targets: Metrics of language models, vertical; several seeds of a training are averaged.
         colours: Of the models.
     """
+    results = [result for result in results if result.layer is not None]
     look = looks(map(series_namer(results), results), colours)
     found = [[proxy_points(results, proxy, target) for target in targets] for proxy in proxies]
     lines = max(len(correlate(points)) for row in found for points in row)
@@ -52,20 +54,15 @@ def draw_correlations(
     figure, panels = new_figure(len(proxies), len(targets), height)
     for proxy, axes_row, points_row in zip(proxies, panels, found, strict=True):
         for target, axes, points in zip(targets, axes_row, points_row, strict=True):
-            axes.set_xlabel(_axis_label(proxy))
-            axes.set_ylabel(_axis_label(target))
+            axes.set_xlabel(metric_label(METRICS[proxy], drawn_scores(results, proxy)[1]))
+            axes.set_ylabel(metric_label(METRICS[target]))
             if points:
                 _draw_points(axes, proxy, target, points, look)
             else:
                 say_no_scores(axes)
     shown = {series for row in found for points in row for series in points}
-    add_legend(figure, sorted(shown), look, lines=False)
+    add_legend(figure, shown, look, lines=False)
     return figure
-
-
-def _axis_label(name: str) -> str:
-    metric = METRICS[name]
-    return f"{metric.label}{' (%)' if metric.percent else ''} {ARROWS[metric.better]}"
 
 
 def proxy_points(results: Sequence[Result], proxy: str, target: str) -> Points:
@@ -75,24 +72,25 @@ def proxy_points(results: Sequence[Result], proxy: str, target: str) -> Points:
     """
     points: Points = {}
     name = series_namer(results)
-    scores = [r for r in standard(results) if r.layer is not None]
-    trained = group([r for r in scores if r.metric == target], lambda r: (name(r), r.layer))
+    known_layer = [r for r in results if r.layer is not None]
+    proxies = {metric: drawn_scores(known_layer, metric)[0] for metric in (proxy, CODEBOOK_PROXY)}
+    trained = group(drawn_scores(known_layer, target)[0], lambda r: (name(r), r.layer))
     for (series, layer), of_system in trained.items():
-        known = estimate([r for r in scores if _belongs(r, proxy, series, of_system[0])])
+        of_codebook = proxy == "abx_continuous" and series.units == CODEBOOK
+        scores = proxies[CODEBOOK_PROXY if of_codebook else proxy]
+        known = estimate([r for r in scores if _belongs(r, of_system[0])])
         reached = estimate(of_system)
         if known and reached:
             points.setdefault(series, {})[layer] = known.value, reached.value
     return points
 
 
-def _belongs(result: Result, proxy: str, series: Series, system: Result) -> bool:
-    """Whether a score is the proxy of a system's language model: that of its features, or that of its units."""
-    if proxy == "abx_continuous" and series.units == CODEBOOK:
-        proxy = "abx_codebook"
+def _belongs(result: Result, system: Result) -> bool:
+    """Whether a score is of what a system's language model reads: of its features, or of its units."""
     same = ["source", "encoder", "layer"]
-    if proxy not in ("abx_continuous", "map_words"):
+    if result.metric not in ("abx_continuous", "map_words"):
         same += ["quantizer", "num_units"]
-    return result.metric == proxy and all(getattr(result, field) == getattr(system, field) for field in same)
+    return all(getattr(result, field) == getattr(system, field) for field in same)
 
 
 def correlate(points: Points) -> list[tuple[Series | None, Correlation]]:
@@ -139,6 +137,11 @@ def _write_correlation(axes: "Axes", height_pt: float, correlation: Correlation,
         axes.plot(0, 1, transform=marker, linestyle="none", markersize=4, clip_on=False, in_layout=False, **look.dots())
     interval = ""
     if correlation.low is not None and correlation.high is not None:
-        interval = f" [{correlation.low:.2f}, {correlation.high:.2f}]"
-    line = f"$r$ = {correlation.r:.2f}{interval}, $n$ = {correlation.n}".replace("-", "\N{MINUS SIGN}")
+        interval = f" [{_two_digits(correlation.low)}, {_two_digits(correlation.high)}]"
+    line = f"$r$ = {_two_digits(correlation.r)}{interval}, $n$ = {correlation.n}"
     axes.text(0, 1, line, transform=text, fontsize=7.5, color=look.colour if look else INK, in_layout=False)
+
+
+def _two_digits(number: float) -> str:
+    """With a real minus, and none before zero."""
+    return f"{round(number, 2) + 0.0:.2f}".replace("-", "\N{MINUS SIGN}")

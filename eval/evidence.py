@@ -1,8 +1,8 @@
 """What the scores of an experiment show: of one system against chance, of two against each other.
 
-A difference is that of the paired comparison of `eval.compare`, on the items that both were scored on, wherever both
-have their tables of items. Elsewhere the intervals of the two scores decide: a difference is shown where they do not
-overlap, which asks for more than a paired interval that leaves out zero.
+A difference is that of `eval.paired`, on the items that both were scored on, wherever both have their tables of items.
+Elsewhere the intervals of the two scores decide: a difference is shown where they do not overlap, which asks for more
+than a paired interval that leaves out zero.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from artifacts.files import read_json_object
-from eval.compare import Comparison, compare
 from eval.metrics import Metric, metric
+from eval.paired import Comparison, compare
 from eval.results import Estimate, Result, estimate, group, standard
 from eval.scores import IDENTITY
 from eval.wording import figure_text, interval_text

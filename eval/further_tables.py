@@ -30,7 +30,7 @@ def units_table(results: Sequence[Result]) -> Table:
     labels, rows = labelled(systems)
     return Table(
         name="Units",
-        caption=f"Quality of the discrete units beyond table 2 (error rates, purities and boundaries in %). {MARKS}",
+        caption=f"Quality of the discrete units beyond table 2 (error rates and boundaries in %). {MARKS}",
         labels=labels,
         columns=tuple(Column(METRICS[m].label, METRICS[m], groups[m], METRICS[m].label) for m in metrics),
         rows=blockwise(rows),

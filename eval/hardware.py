@@ -134,7 +134,7 @@ def _draw_costs(axes: "Axes") -> None:
         axes.annotate(
             f"{cost_h:,g} device h",
             (first, cost_h / first),
-            xytext=(3, -1),
+            xytext=(10, -1),  # right of the line, which falls
             textcoords="offset points",
             va="top",
             fontsize=6.5,

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from eval.metrics import METRICS, Metric
-from eval.rendering import ARROWS
-from eval.results import TOPLINES, Estimate, Result, estimate, group, standard
+from eval.results import TOPLINES, Estimate, Result, drawn_scores, estimate, group
 from eval.style import (
     Level,
     Look,
@@ -13,7 +12,9 @@ from eval.style import (
     add_legend,
     chance_level,
     draw_levels,
+    is_reference,
     looks,
+    metric_label,
     new_figure,
     say_no_scores,
     series_namer,
@@ -25,30 +26,35 @@ if TYPE_CHECKING:
 
 HEIGHT_IN = 2.6
 MIN_BAND = 3  # layers a curve needs for its intervals to be drawn as a band
-DODGE = 0.06  # of a layer
+DODGE, WIDEST = 0.06, 0.5  # of a layer: between two, and between all
+MARGIN = 0.4, 0.03  # left and right of the layers: of a layer, and of their range; the larger holds
 
 
 def draw_layer_curves(results: Sequence[Result], metrics: Sequence[str], colours: Mapping[str, str]) -> "Figure":
     """One panel a metric, one curve a series, with 95% intervals; references without layers are levels.
 
     Args:
-        results: Scores; ABX and MAP are averaged over datasets and conditions.
+        results: Scores; ABX and MAP are averaged over datasets and conditions. Those whose layer is not told are
+            left out.
         metrics: What the panels show, left to right.
         colours: Of the models.
     """
+    shown = [result for result in results if result.metric in metrics]
+    results = [result for result in shown if result.layer is not None or is_reference(result.encoder)]
     name_series = series_namer(results)
     look = looks(map(name_series, results), colours)
     figure, [panels] = new_figure(1, len(metrics), HEIGHT_IN)
     curves: set[Series] = set()
     for axes, name in zip(panels, metrics, strict=True):
         metric = METRICS[name]
-        axes.set_title(f"{metric.label}{' (%)' if metric.percent else ''} {ARROWS[metric.better]}", loc="left")
-        by_series = group([r for r in standard(results) if r.metric == name], name_series)
+        scores, condition = drawn_scores(results, name)
+        axes.set_title(metric_label(metric, condition), loc="left")
+        by_series = group(scores, name_series)
         if by_series:
             curves |= _draw_panel(axes, metric, dict(sorted(by_series.items())), look)
         else:
             say_no_scores(axes)
-    add_legend(figure, sorted(curves), look, lines=True)
+    add_legend(figure, curves, look, lines=True)
     return figure
 
 
@@ -63,7 +69,8 @@ def _draw_panel(
     curves = {series: points for series, points in means.items() if not series.is_reference}
     short = [series for series, points in curves.items() if len(points) < MIN_BAND]
     for series, points in curves.items():
-        aside = DODGE * (short.index(series) - (len(short) - 1) / 2) if series in short else 0.0
+        step = min(DODGE, WIDEST / max(len(short), 1))
+        aside = step * (short.index(series) - (len(short) - 1) / 2) if series in short else 0.0
         _draw_curve(axes, points, metric, look[series], aside)
     references = [
         Level(
@@ -111,7 +118,8 @@ def _number_layers(axes: "Axes") -> None:
     axes.set_xlabel("Layer")
     low, high = axes.dataLim.intervalx
     if low <= high:
-        axes.set_xlim(low - 0.4, high + 0.4)
+        margin = max(MARGIN[0], MARGIN[1] * (high - low))
+        axes.set_xlim(low - margin, high + margin)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12, min_n_ticks=1))
     else:
         axes.set_xticks([])  # nothing but levels

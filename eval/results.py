@@ -127,6 +127,38 @@ def standard(results: Iterable[Result]) -> list[Result]:
     return [result for result in results if result.condition in metric(result.metric).conditions]
 
 
+def averaged(results: Iterable[Result]) -> list[Result]:
+    """What a mean over datasets and conditions is taken of: the `standard` ones, or such a mean from elsewhere.
+
+    The latter stands only where its source tells no part of it, so that nothing counts twice.
+    """
+    known = list(results)
+    parts = standard(known)
+    told = {_system(result) for result in parts}
+    means = [
+        r for r in known if r.condition == MEAN and len(metric(r.metric).conditions) > 1 and _system(r) not in told
+    ]
+    return parts + means
+
+
+def _system(result: Result) -> tuple[object, ...]:
+    """What a score says, but for its dataset and condition."""
+    return tuple(getattr(result, field) for field in IDENTITY if field not in ("dataset", "condition"))
+
+
+def drawn_scores(results: Iterable[Result], name: str) -> tuple[list[Result], str]:
+    """The scores of a metric that curves and dots are made of, and the condition to name where it is not the paper's.
+
+    Where no score is under the paper's conditions, and all are under one other (a MAP by another formula), it is those.
+    """
+    of_metric = [result for result in results if result.metric == name]
+    found = averaged(of_metric)
+    conditions = {result.condition for result in of_metric}
+    if found or len(conditions) != 1:
+        return found, ""
+    return of_metric, str(conditions.pop())
+
+
 def of_table(results: Iterable[Result], number: int) -> list[Result]:
     """Those that the paper's table of that number shows: its own, and what is not of the paper."""
     return [result for result in results if result.table in (None, number)]
@@ -174,12 +206,13 @@ def selected_layers(results: Iterable[Result]) -> dict[tuple[str, str], int | No
     The mean is over all datasets and conditions; a layer that lacks one of those the others have is not considered.
     Of equal layers the first is taken.
     """
-    continuous = [r for r in standard(results) if r.metric == "abx_continuous"]
+    continuous = averaged(r for r in results if r.metric == "abx_continuous")
     chosen = {}
     for encoder, scores in group(continuous, lambda r: (r.source, r.encoder)).items():
         layers = group(scores, lambda r: r.layer)
-        most = max(len(of_layer) for of_layer in layers.values())
-        means = {k: fmean(r.value for r in of_layer) for k, of_layer in layers.items() if len(of_layer) == most}
+        over = {layer: len({part for r in of_layer for part in _parts(r)}) for layer, of_layer in layers.items()}
+        complete = {layer: layers[layer] for layer in layers if over[layer] == max(over.values())}
+        means = {layer: fmean(r.value for r in of_layer) for layer, of_layer in complete.items()}
         chosen[encoder] = min(means, key=lambda layer: (means[layer], layer or 0))
     return chosen
 

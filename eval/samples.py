@@ -22,6 +22,7 @@ from artifacts.errors import InputError, run
 from artifacts.files import read_csv, write_json
 from corpora.audio import SAMPLE_RATE_HZ, read_waveform
 from corpora.manifest import Utterance, read_manifest
+from eval.ipa import ipa
 from eval.likelihoods import Normalization, add_normalization, read_likelihoods
 from eval.pairs import Pair, read_pairs
 from units.records import UntimedUnits, read_untimed_units
@@ -31,7 +32,7 @@ LONGEST_S = 20.0
 """Longest stimulus that is shown: the report holds the audio."""
 KEY_COLUMNS = ("task", "type", "subtype", "group", "id", "voice")
 """Columns of items.csv that two stimuli of a pair share, in whichever set has them."""
-TEXT_COLUMNS = ("transcription", "word", "phones")
+TEXT_COLUMNS = ("transcription", "word")
 
 
 def choose_pairs(pairs: Sequence[Pair], utterances: Mapping[str, Utterance]) -> list[Pair]:
@@ -55,10 +56,21 @@ def stimulus(row: Mapping[str, str], utterance: Utterance) -> dict[str, Any]:
     soundfile.write(file, read_waveform(utterance), SAMPLE_RATE_HZ, format="FLAC", subtype="PCM_16")
     return {
         "fileid": row["fileid"],
-        "text": next((row[column] for column in TEXT_COLUMNS if row.get(column)), ""),
+        "text": text_of(row),
         "duration_s": utterance.num_samples / SAMPLE_RATE_HZ,
         "flac": base64.b64encode(file.getvalue()).decode("ascii"),
     }
+
+
+def text_of(row: Mapping[str, str]) -> str:
+    """What a stimulus says: in words where its set has them, else its phones in IPA, else nothing.
+
+    >>> text_of({"word": "", "phones": "R AE CH AH0 N"})
+    '/ɹætʃən/'
+    """
+    text = next((row[column] for column in TEXT_COLUMNS if row.get(column)), "")
+    phones = row.get("phones", "")
+    return f"/{''.join(map(ipa, phones.split()))}/" if phones and not text else text
 
 
 def units_of(path: Path, fileids: Iterable[str]) -> dict[str, list[int]]:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
 from eval.metrics import METRICS, Metric
-from eval.rendering import ARROWS
 from eval.results import Result, alike_hours, estimate, group, standard
 from eval.style import (
     Look,
@@ -15,6 +14,7 @@ from eval.style import (
     chance_level,
     draw_levels,
     looks,
+    metric_label,
     new_figure,
     say_no_scores,
     series_namer,
@@ -51,13 +51,13 @@ def draw_scaling(results: Sequence[Result], metrics: Sequence[str], colours: Map
     figure, [panels] = new_figure(1, len(metrics), HEIGHT_IN)
     for axes, name in zip(panels, metrics, strict=True):
         metric = METRICS[name]
-        axes.set_title(f"{metric.label}{' (%)' if metric.percent else ''} {ARROWS[metric.better]}", loc="left")
+        axes.set_title(metric_label(metric), loc="left")
         of_metric = {series: by_hours(r for r in scores if r.metric == name) for series, scores in curves.items()}
         if any(of_metric.values()):
             _draw_panel(axes, metric, of_metric, look)
         else:
             say_no_scores(axes)
-    add_legend(figure, sorted(curves), look, lines=True)
+    add_legend(figure, curves, look, lines=True)
     return figure
 
 
@@ -81,7 +81,12 @@ def _told_apart(results: Sequence[Result]) -> dict[str, list[Result]]:
     systems = group(results, lambda r: (r.metric, *(getattr(r, field) for field in telling)))
     if any(len({r.slm for r in of_size}) > 1 for scores in systems.values() for of_size in by_hours(scores).values()):
         telling.append("slm")
-    return group(results, lambda r: ", ".join(TELLING[field].format(getattr(r, field)) for field in telling))
+
+    def variant(result: Result) -> str:
+        told = {field: getattr(result, field) for field in telling}
+        return ", ".join(TELLING[field].format(value) for field, value in told.items() if value is not None)
+
+    return group(results, variant)
 
 
 def by_hours(results: Iterable[Result]) -> dict[float, list[Result]]:

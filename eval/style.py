@@ -1,9 +1,11 @@
 """How figures look: one style, and one colour and marker for a series in every figure.
 
 The colour is the model's, the marker and the line are the quantizer's, so that neither is needed to read the other.
+What is from elsewhere is hollow and dotted.
 Colours are those of Okabe and Ito (2008), which stay apart for the colour-blind.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,8 @@ import numpy.typing as npt
 
 from artifacts.files import atomic_file
 from eval.metrics import Metric
-from eval.results import CODEBOOK, TOPLINES, Result, training_label, unit_label
+from eval.rendering import ARROWS
+from eval.results import CODEBOOK, OURS, TOPLINES, Result, training_label, unit_label
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -39,8 +42,8 @@ MODEL_COLOURS = {
     "Text": INK,
 }
 OTHER_COLOURS = ("#CC79A7", "#B8860B", "#56B4E9", "#882255", "#7A5230", "#44AA99")
-MARKERS = {"": "o^<>", "K-means": "o^<>", CODEBOOK: "sv8p"}
-OTHER_MARKERS = "DdPX"
+MARKERS: dict[str, Sequence[Any]] = {"": "o^<>*hsDP", "K-means": "o^<>*h", CODEBOOK: "sv8p"}
+OTHER_MARKERS: Sequence[Any] = [*"DdPX", *((corners, 1, 0) for corners in (4, 6, 3, 8))]  # the latter are stars
 
 STYLE: Any = {  # matplotlib types each key by itself
     "font.family": "STIXGeneral",  # comes with matplotlib, so that a figure looks the same everywhere
@@ -91,12 +94,17 @@ class Series:
     def label(self) -> str:
         """Its name in a legend; the source is named where it is not ours."""
         name = ", ".join(part for part in (self.model, self.units, self.variant) if part)
-        return name if self.source == "ours" else f"{name} ({self.source})"
+        return name if self.source == OURS else f"{name} ({self.source})"
 
     @property
     def is_reference(self) -> bool:
         """Whether it has no layers to speak of, and is drawn as a level."""
-        return self.encoder in ("mfcc", *TOPLINES)
+        return is_reference(self.encoder)
+
+
+def is_reference(encoder: str) -> bool:
+    """Whether an encoder has no layers to speak of."""
+    return encoder in ("mfcc", *TOPLINES)
 
 
 def series_namer(results: Iterable[Result]) -> Callable[[Result], Series]:
@@ -158,13 +166,34 @@ def looks(all_series: Iterable[Series], colours: Mapping[str, str]) -> dict[Seri
     series = set(all_series)
 
     def look(each: Series) -> Look:
-        markers = MARKERS.get(each.units, OTHER_MARKERS)
-        variants = sorted({other.variant for other in series if other.units == each.units and other.variant})
-        marker = markers[variants.index(each.variant) % len(markers) if each.variant else 0]
-        plain = each.source == "ours" and each.units != CODEBOOK
-        return Look(colours[each.model], marker, "-" if plain else "--", filled=plain)
+        kind = MARKERS.get(each.units)
+        alike = {s for s in series if (s.units == each.units if kind else s.units not in MARKERS)}
+        variants = sorted({(s.units, s.variant) for s in alike if s.variant or not kind}, key=_by_number)
+        of_colour = sorted({s.model for s in alike if colours[s.model] == colours[each.model]})
+        place = variants.index((each.units, each.variant)) if (each.units, each.variant) in variants else 0
+        markers = kind or OTHER_MARKERS
+        marker = markers[(place + of_colour.index(each.model)) % len(markers)]
+        ours = each.source == OURS
+        line = "--" if each.units == CODEBOOK else "-"
+        return Look(colours[each.model], marker, line if ours else (0, (1, 1.5)), filled=ours)
 
     return {each: look(each) for each in series}
+
+
+def in_legend(series: Iterable[Series]) -> list[Series]:
+    """The series in the order of a legend: by name, sizes by number."""
+    return sorted(series, key=lambda s: (s.source, s.encoder, s.model, *_by_number((s.units, s.variant))))
+
+
+def _by_number(names: tuple[str, str]) -> tuple[object, ...]:
+    """What sorts units and variants: ``V = 50`` comes before ``V = 100``."""
+    return names[0], [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", names[1])]
+
+
+def metric_label(metric: Metric, condition: str = "") -> str:
+    """The name of a metric over a panel or along an axis, with a condition that is not the paper's."""
+    unit = ", ".join(filter(None, (condition, "%" if metric.percent else "")))
+    return f"{metric.label}{f' ({unit})' if unit else ''} {ARROWS[metric.better]}"
 
 
 def new_figure(rows: int, columns: int, height_in: float, **shape: Any) -> tuple["Figure", list[list["Axes"]]]:
@@ -183,13 +212,13 @@ def new_figure(rows: int, columns: int, height_in: float, **shape: Any) -> tuple
     return figure, [list(row) for row in panels]
 
 
-def add_legend(figure: "Figure", series: Sequence[Series], look: Mapping[Series, Look], *, lines: bool) -> None:
+def add_legend(figure: "Figure", series: Iterable[Series], look: Mapping[Series, Look], *, lines: bool) -> None:
     """One legend above all panels."""
     from matplotlib.lines import Line2D
 
     handles = [
         Line2D([], [], linestyle=look[each].line if lines else "none", label=each.label, **look[each].dots())
-        for each in series
+        for each in in_legend(series)
     ]
     place_legend(figure, handles, handlelength=2.4 if lines else 1)
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from artifacts.errors import InputError
-from eval.compare import better, compare, describe, holm, to_markdown, verdict
+from eval.compare import describe, to_markdown, verdict
+from eval.paired import better, compare, holm
 from eval.scores import Subject, write_score
 
 
@@ -214,3 +215,14 @@ def test_likelihoods_made_in_other_ways_are_not_compared(tmp_path: Path) -> None
     elsewhere = write(tmp_path / "c", "tsc", [1, 1], conditions={"scoring": None})
     assert compare([a], [b])[0].untested == "computed with another precision"
     assert compare([a], [elsewhere])[0].untested == ""
+
+
+def test_fewer_than_six_speakers_show_no_difference_however_large(tmp_path: Path) -> None:
+    for speakers, is_shown in ((5, False), (6, True)):
+        a, b = (
+            write(tmp_path / f"{name}{speakers}", "pnmi", [value] * speakers)
+            for name, value in (("a", 0.9), ("b", 0.1))
+        )
+        [found] = compare([a], [b])
+        assert found.p_value == pytest.approx(2 / 2**speakers, abs=0.01)
+        assert (found.p_value < 0.05) == is_shown

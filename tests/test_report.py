@@ -238,7 +238,7 @@ def test_pairs_can_be_listened_to(results: Path) -> None:
     assert text.count('src="data:audio/flac;base64,QUJD"') == 2
     assert "Correct: &lt;right&gt;" in text
     assert '<td class="sequence">1 2</td><td class="sequence">3</td>' in text
-    assert "-1.000, -2.500" in text
+    assert "\N{MINUS SIGN}1.000, \N{MINUS SIGN}2.500" in text
     parser = Balance()
     parser.feed(text)
     assert parser.open == []

@@ -85,3 +85,9 @@ def test_each_formula_of_map_is_a_score_of_its_own() -> None:
     both = targets("tiny", evaluation=evaluation | {"map": {"corpora": ["dev"], "variants": ["strict", "speech-map"]}})
     names = [Path(path).name for path in both.layer_scores("mfcc", 1) if "map_words" in path]
     assert names == ["map_words.dev.strict.json", "map_words.dev.speech-map.json"]
+
+
+def test_pairs_to_listen_to_show_what_text_makes_of_them_too() -> None:
+    shown = targets("paper").sampled("swuggy")
+    assert len(shown) == MOST_ALIGNED + 1
+    assert shown["text"] == "results/paper/likelihoods/text/text-600/seed0/swuggy.csv"

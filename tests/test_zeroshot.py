@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from artifacts.errors import InputError
-from eval.compare import compare
 from eval.metrics import METRICS
+from eval.paired import compare
 from eval.pairs import PairArguments, score_pairs
 from eval.prosaudit import score_prosaudit
 from eval.salmon import score_salmon

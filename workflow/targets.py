@@ -4,7 +4,7 @@ from pathlib import Path
 
 from artifacts.files import read_json_object
 from corpora.settings import SALMON_TASKS
-from eval.results import OURS
+from eval.results import OURS, TOPLINES
 from eval.tables import table_stem
 from units.settings import SpidrEncoder, SpinEncoder, Topline
 from workflow.drawn import OF_COUNTS, TRAINING_LOG, shown
@@ -252,11 +252,11 @@ class Targets:
     def sampled(self, metric: str) -> dict[str, str]:
         """Systems whose reading of a zero-shot metric's pairs the report shows, and the log-likelihoods they gave.
 
-        Those of the alignment figure that have a language model, and the phones; the first model of each.
+        Those of the alignment figure that have a language model, and the toplines; the first model of each.
         """
-        phones = [s for s in self.experiment.language_systems if s.encoder == "phones"]
+        toplines = [s for s in self.experiment.language_systems if s.encoder in TOPLINES]
         likelihoods = {}
-        for system in [*self.aligned_systems(), *phones]:
+        for system in [*self.aligned_systems(), *toplines]:
             slms = self.experiment.slms_of(system) if system in self.experiment.language_systems else {}
             if slms and metric in self.experiment.zeroshot_of(system):
                 name, slm = next(iter(slms.items()))

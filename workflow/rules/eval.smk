@@ -15,7 +15,7 @@ rule abx_features:
         corpus=any_of(ANNOTATED),
         variant="(_any)?(_phoneme)?",
     group:
-        "frames"
+        "features_{encoder}"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -51,7 +51,7 @@ rule abx_predictions:
         corpus=any_of(ANNOTATED),
         variant="(_any)?(_phoneme)?",
     group:
-        "frames"
+        "units_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -88,7 +88,7 @@ rule abx_units:
         corpus=any_of(ANNOTATED),
         variant="(_any)?(_phoneme)?",
     group:
-        "units"
+        "units_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -125,7 +125,7 @@ rule quality:
     benchmark:
         f"{BENCHMARKS}/quality/{{system}}.tsv"
     group:
-        "units"
+        "units_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -156,7 +156,7 @@ rule map_words:
         corpus=any_of(ANNOTATED),
         variant="strict|speech-map",
     group:
-        "frames"
+        "features_{encoder}"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -395,10 +395,12 @@ rule report:
 
 # Of what lies under results/, whoever made it: nothing is run for it, and it is made anew whenever it is asked for.
 rule leaderboard:
+    log:
+        "results/leaderboard.log",
     conda:
         "../../envs/environment.yaml"
     shell:
-        "python -m eval.leaderboard --results results --output results/leaderboard"
+        "python -m eval.leaderboard --results results --output results/leaderboard > {log:q} 2>&1 && cat {log:q}"
 
 
 rule compare:

@@ -3,12 +3,23 @@
 from workflow.drawn import OF_EMBEDDINGS, OF_SCORES
 
 
+# What `snakemake --report` says of the run as a whole; what it shows is marked where it is made.
+report: "../report/workflow.rst"
+
+
+def in_report(number):
+    """A figure's PDF and PNG; the latter is in snakemake's own report."""
+    figure = f"{ROOT}/figures/figure_{number}"
+    png = report(f"{figure}.png", caption="../report/figure.rst", category="Figures", labels={"figure": number})
+    return [f"{figure}.pdf", png]
+
+
 rule draw_figure:
     input:
         scores=f"{ROOT}/scores.csv",
         others=TARGETS.others(),
     output:
-        multiext(f"{ROOT}/figures/figure_{{number}}", ".pdf", ".png"),
+        in_report("{number}"),
     log:
         f"{LOGS}/figures/{{number}}.log",
     benchmark:
@@ -34,7 +45,7 @@ rule draw_training_curves:
     input:
         [f"{TARGETS.encoder_folders()[encoder]}/config.json" for encoder in TARGETS.training_logs()],
     output:
-        TARGETS.figure(2),
+        in_report("02"),
     log:
         f"{LOGS}/figures/02.log",
     benchmark:
@@ -55,7 +66,7 @@ rule draw_hardware:
     input:
         TARGETS.all_footprints(),
     output:
-        TARGETS.figure(4),
+        in_report("04"),
     log:
         f"{LOGS}/figures/04.log",
     benchmark:
@@ -95,7 +106,7 @@ rule draw_schedules:
     input:
         list(TARGETS.schedules().values()),
     output:
-        TARGETS.figure(5),
+        in_report("05"),
     log:
         f"{LOGS}/figures/05.log",
     benchmark:
@@ -137,7 +148,7 @@ rule draw_mask:
     input:
         lambda wildcards: TARGETS.mask(),
     output:
-        TARGETS.figure(6),
+        in_report("06"),
     log:
         f"{LOGS}/figures/06.log",
     benchmark:
@@ -153,6 +164,7 @@ rule draw_mask:
         "python -m eval.masking --mask {input:q} --output {params.stem:q} > {log:q} 2>&1"
 
 
+# In no group: of the best layer it waits for ABX, a group's jobs, and for the selection, which is none.
 rule embed_phones:
     input:
         features=lambda wildcards: TARGETS.embedded_features(wildcards.encoder, wildcards.choice, wildcards.corpus),
@@ -168,8 +180,6 @@ rule embed_phones:
     wildcard_constraints:
         corpus=any_of(ANNOTATED),
         choice=r"L\d\d|best",
-    group:
-        "frames"
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -188,7 +198,7 @@ rule draw_embeddings:
     input:
         lambda wildcards: TARGETS.embeddings(int(wildcards.number)),
     output:
-        multiext(f"{ROOT}/figures/figure_{{number}}", ".pdf", ".png"),
+        in_report("{number}"),
     log:
         f"{LOGS}/figures/{{number}}.log",
     benchmark:
@@ -213,7 +223,7 @@ rule draw_phone_given_unit:
         scores=lambda wildcards: TARGETS.counted(),
         selection=lambda wildcards: TARGETS.counted_selection(),
     output:
-        TARGETS.figure(10),
+        in_report("10"),
     log:
         f"{LOGS}/figures/10.log",
     benchmark:
