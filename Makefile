@@ -12,8 +12,9 @@ ROOMS := artifacts corpora spidr units slm eval workflow
 .PHONY: demo test test-slow test-slurm peer test-peer lint unlock lock clean
 
 demo: $(VENV)/.ready
-	$(RUN)/snakemake -c $(CORES) --no-hooks all --configfile config/demo.yaml
-	$(RUN)/python -m workflow.summary --experiment demo
+	$(RUN)/snakemake -c $(CORES) all --configfile config/demo.yaml
+	@echo "report   results/demo/report.html"
+	@echo "tables   results/demo/tables/   figures  results/demo/figures/   scores   results/demo/scores.csv"
 
 # Files of tests are shared out among as many processes as there are cores.
 test: lint

@@ -21,6 +21,7 @@ localrules:
     scores,
     tables,
     figures,
+    initialize,
     describe_encoder,
     describe_tokenizer,
     made_elsewhere,
@@ -48,6 +49,8 @@ localrules:
     report,
     compare,
     leaderboard,
+    plan,
+    check,
 
 
 onsuccess:

@@ -6,13 +6,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from artifacts.errors import MADE_ANEW, InputError
+from artifacts.parts import claimed
 
 
 def _umask() -> int:
@@ -40,18 +40,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OSError: It cannot be written: the disk is full or read-only. It names `path`, also where a library has
             another error for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        with _naming(path, temporary):
-            yield temporary
-            temporary.chmod(0o666 & ~UMASK)
-            _sync(temporary)
-            temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with claimed(path, is_folder=False) as temporary:
+        try:
+            with _naming(path, temporary):
+                yield temporary
+                temporary.chmod(0o666 & ~UMASK)
+                _sync(temporary)
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -64,22 +61,21 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: As `atomic_file`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary = beside / "new"
-    temporary.mkdir()
-    try:
-        with _naming(path, temporary):
-            yield temporary
-            for file in temporary.rglob("*"):
-                if file.is_file():
-                    file.chmod(0o666 & ~UMASK)  # some libraries write for their owner alone
-                    _sync(file)
-            if path.exists():
-                path.rename(beside / "old")
-            temporary.rename(path)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with claimed(path, is_folder=True) as beside:
+        temporary = beside / "new"
+        temporary.mkdir()
+        try:
+            with _naming(path, temporary):
+                yield temporary
+                for file in temporary.rglob("*"):
+                    if file.is_file():
+                        file.chmod(0o666 & ~UMASK)  # some libraries write for their owner alone
+                        _sync(file)
+                if path.exists():
+                    path.rename(beside / "old")
+                temporary.rename(path)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager

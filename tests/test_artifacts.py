@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifacts import files
+from artifacts import files, parts
 from artifacts.errors import InputError
 from artifacts.files import (
     atomic_file,
@@ -76,6 +77,71 @@ def test_a_folder_is_never_half_deleted(tmp_path: Path, monkeypatch: pytest.Monk
         with atomic_folder(target) as temporary:
             (temporary / content).write_text(content)
     assert seen == [["first"], ["second"]]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from artifacts.files import atomic_file, atomic_folder
+with atomic_file(Path(sys.argv[1], "a.csv")) as file, atomic_folder(Path(sys.argv[1], "b")) as folder:
+    file.write_text("half")
+    (folder / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_writer_left_is_gone_once_its_file_is_written(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    left = sorted(p.name for p in tmp_path.iterdir())
+    assert [name[:3] for name in left] == [".a.", ".b."]
+    write_csv(tmp_path / "a.csv", ["x"], [])
+    assert sorted(p.name for p in tmp_path.iterdir()) == [left[1], "a.csv"]
+    with atomic_folder(tmp_path / "b"):
+        pass
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b"]
+
+
+def test_what_is_being_written_is_left_to_its_writer(tmp_path: Path) -> None:
+    for whole in (atomic_file, atomic_folder):
+        with whole(tmp_path / "made") as first:
+            with whole(tmp_path / "made") as second:
+                assert first.exists()
+            assert first != second
+            assert first.exists()
+        assert [p.name for p in tmp_path.iterdir()] == ["made"]
+
+
+def test_who_is_taken_for_abandoned_before_the_lock_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def unlocked(path: Path) -> int:
+        made.append(path)
+        if len(made) == 1:
+            path.unlink()  # as another writer does that is quicker
+        return os.open(path, os.O_RDWR)
+
+    monkeypatch.setattr(parts, "_open", unlocked)
+    with atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert len(made) == 2
+    assert (tmp_path / "a").read_text() == "whole"
+
+
+def test_on_a_disk_without_locks_files_are_written_and_nothing_is_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr(parts.fcntl, "flock", refuse)
+    (tmp_path / ".a.left.part").touch()
+    with atomic_file(tmp_path / "a") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "a").read_text() == "whole"
+    assert (tmp_path / ".a.left.part").exists()
 
 
 def test_the_checksum_of_a_folder_sees_names_and_contents(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_every_problem_is_in_one_list(tmp_path: Path, monkeypatch: pytest.Monkey
         "encoders/spidr/config.json: not there, expected it to be made (docs/encoders.md)",
         "encoders/spidr/model.safetensors: not there, expected it to be made (docs/encoders.md)",
         "encoders.hubert: facebook/hubert-base-ls960: not in the cache of the hub, "
-        "which cannot be asked for it (HF_HUB_OFFLINE is set)",
+        "which cannot be asked for it (HF_HUB_OFFLINE is set); where it can: hf download facebook/hubert-base-ls960",
         "encoders.own.loader: found no_such_module, expected a module in the working directory or on PYTHONPATH",
         "device: found cuda, but nvidia-smi lists no GPU",
     ]
@@ -108,7 +108,7 @@ def test_problems_end_the_command_with_2_and_are_counted(tmp_path: Path) -> None
         "- corpora.dev: /no/such/place: no such folder",
         "- corpora.dev: /nor/this.csv: not there",
     ]
-    assert done.stderr == f"error: {file}: found 2 problems, all listed above, expected none\n"
+    assert done.stderr == f"error: {file}: found 2 problems, listed above, expected none\n"
     through = snakemake(tmp_path, "check", experiment=file)
     assert through.returncode == 1
     assert "- corpora.dev: /no/such/place: no such folder" in through.stderr

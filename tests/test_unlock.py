@@ -1,5 +1,6 @@
 """A stale lock is cleared only when no live process holds it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +28,9 @@ def test_the_lock_of_a_live_job_stays(locked: Path) -> None:
     package = locked / "slm"
     package.mkdir()
     (package / "sleep.py").write_text("print('up', flush=True)\nimport time\ntime.sleep(60)\n")
-    job = subprocess.Popen([sys.executable, "-m", "slm.sleep"], cwd=locked, stdout=subprocess.PIPE)
+    # Ours must not be found first, as with the path that a test before may have left.
+    environment = os.environ | {"PYTHONPATH": str(locked)}
+    job = subprocess.Popen([sys.executable, "-m", "slm.sleep"], cwd=locked, stdout=subprocess.PIPE, env=environment)
     try:
         assert job.stdout is not None
         job.stdout.readline()

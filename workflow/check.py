@@ -214,7 +214,10 @@ def _hub_problems(where: str, source: str, files: tuple[str, ...]) -> Problems:
     if any(isinstance(path, str) for path in cached):
         return
     if reason := _why_no_hub():
-        yield f"{where}: {source}: not in the cache of the hub, which cannot be asked for it ({reason})"
+        yield (
+            f"{where}: {source}: not in the cache of the hub, which cannot be asked for it ({reason}); "
+            f"where it can: hf download {source}"
+        )
         return
     try:
         is_there = any(huggingface_hub.file_exists(source, file) for file in files)
@@ -295,7 +298,8 @@ def main() -> None:
     for problem in problems:
         console.print(f"- {problem}")
     if problems:
-        raise InputError(f"{given.configfile}: found {len(problems)} problems, all listed above, expected none")
+        number = f"{len(problems)} problem{'s'[: len(problems) > 1]}"
+        raise InputError(f"{given.configfile}: found {number}, listed above, expected none")
     console.print(f"{given.configfile}: all there")
 
 

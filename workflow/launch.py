@@ -8,12 +8,15 @@ from pydantic import Field
 
 from artifacts.settings import Settings, parse_settings
 
-KEYS = "training_"
+KEYS = ("training_", "job_")
 """What this module's keys begin with, among those that a profile's `config` sets."""
 
 
 class Launch(Settings):
-    """What a site says of long trainings (`config` of its profile)."""
+    """What a site says of jobs, and of long trainings (`config` of its profile)."""
+
+    job_minutes: int | None = Field(None, ge=1)
+    """How long it lets a job run: a job that asked for more would wait forever. None: as long as it takes."""
 
     training_launcher: Literal["job", "submitit"] = "job"
     """``job``: snakemake's own, sent off again by its retries. ``submitit``: one of the training's own, which outlives
@@ -27,6 +30,10 @@ class Launch(Settings):
     def is_local(self) -> bool:
         """Whether the rule runs where snakemake does, and only waits there."""
         return self.training_launcher == "submitit"
+
+    def minutes(self, wanted: int) -> int:
+        """Run time to ask for, in minutes."""
+        return min(wanted, self.job_minutes or wanted)
 
     def resources(self, mem_mb: int, cpus: int) -> dict[str, Any]:
         """Resources of a training's rule, by name; None, which snakemake leaves out, for what it does without.

@@ -1,9 +1,5 @@
-"""What a run made, how long each rule took, and what failed, from the benchmark files and logs of its jobs.
+"""What snakemake ends with: how long each rule took, and what failed, from the benchmark files and logs of jobs."""
 
-python -m workflow.summary --experiment demo
-"""
-
-import argparse
 import csv
 import re
 from collections import deque
@@ -13,8 +9,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-
-from artifacts.errors import InputError, run
 
 FAILED = re.compile(r"^\s+log: (?P<logs>.+) \(check log file\(s\) for error details\)$", re.MULTILINE)
 """How snakemake's own log names the log of a job that failed."""
@@ -100,27 +94,3 @@ def print_run(experiment: str, started: float, ended: float, run_logs: Sequence[
         console.print(
             f"and {len(failed) - MOST_FAILED} more failed jobs: {', '.join(map(str, run_logs))}", soft_wrap=True
         )
-
-
-def print_summary(experiment: str) -> None:
-    """Print where the results of `experiment` are and the time of each rule in all its runs."""
-    root = Path("results") / experiment
-    times = rule_times(root / "benchmarks")
-    if not times:
-        raise InputError(f"{root}/benchmarks: found no benchmark file, expected a finished run of {experiment}")
-    console = Console()
-    print_times(console, f"{experiment}: time of each rule", times)
-    console.print(
-        f"report   {root}/report.html\nscores   {root}/scores.csv\ntables   {root}/tables/\nfigures  {root}/figures/"
-    )
-
-
-def main() -> None:
-    """Entry point."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--experiment", required=True, help="name of the experiment, a folder of results/")
-    print_summary(parser.parse_args().experiment)
-
-
-if __name__ == "__main__":
-    run(main)

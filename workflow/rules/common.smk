@@ -64,6 +64,11 @@ def by_attempt(amount):
     return lambda wildcards, attempt: amount * attempt
 
 
+def minutes(amount):
+    """A run time by attempt, as long as the site lets it."""
+    return lambda wildcards, attempt: LAUNCH.minutes(amount * attempt)
+
+
 def encoder_of(wildcards):
     return EXPERIMENT.encoders[wildcards.encoder]
 
@@ -285,6 +290,13 @@ def predictions_of(wildcards):
     return f"{ROOT}/predictions/{system.encoder}/L{system.layer:02d}/{wildcards.corpus}"
 
 
+def in_report(number):
+    """A figure's PDF and PNG; the latter is in snakemake's own report."""
+    figure = f"{ROOT}/figures/figure_{number}"
+    png = report(f"{figure}.png", caption="../report/figure.rst", category="Figures", labels={"figure": number})
+    return [f"{figure}.pdf", png]
+
+
 SYNTHETIC = those(EXPERIMENT.corpora, lambda corpus: corpus.layout == "synthetic")
 ANNOTATED = TARGETS.annotated()
 FOLDERS = those(EXPERIMENT.corpora, lambda corpus: corpus.layout in SPEECH_LAYOUTS)
@@ -327,6 +339,7 @@ wildcard_constraints:
     corpus=any_of(EXPERIMENT.corpora),
     encoder=any_of(MODELS),
     layer=r"\d\d",
+    layers=r"\d\d(\+\d\d)*",
     quantizer=any_of(EXPERIMENT.quantizers),
     system=any_of(EXPERIMENT.all_systems),
     slm=any_of(EXPERIMENT.slms),

@@ -17,7 +17,7 @@ rule synthesize:
     threads: 2
     resources:
         mem_mb=by_attempt(2000),
-        runtime=by_attempt(60),
+        runtime=minutes(60),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
         seed=EXPERIMENT.seed,
@@ -44,7 +44,7 @@ rule prepare_corpus:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(2000),
-        runtime=by_attempt(240),
+        runtime=minutes(240),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus], exclude={"annotations", "texts"}),
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -84,7 +84,7 @@ rule annotate:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(4000),
-        runtime=by_attempt(60),
+        runtime=minutes(60),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus], exclude={"texts"}),
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -107,8 +107,8 @@ rule prepare_libriheavy:
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=1000,
-        runtime=240,
+        mem_mb=by_attempt(1000),
+        runtime=minutes(240),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
         folder=lambda wildcards, output: Path(output.texts).parent,
@@ -129,11 +129,13 @@ rule prepare_texts:
         f"{BENCHMARKS}/prepare_texts/{{corpus}}.tsv"
     wildcard_constraints:
         corpus=any_of(WRITTEN),
+    group:
+        "corpora"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=by_attempt(4000),
+        runtime=minutes(60),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.corpora[wildcards.corpus]),
         source=lambda wildcards, input: (f"--source {input.source}" if input.get("source") else ""),

@@ -1,4 +1,7 @@
 # Features, units and log-likelihoods -> scores -> tables, figures, report, comparisons.
+#
+# ABX takes more memory when it is tried again, and no more time: then fewer jobs of a group fit beside one another, and
+# the times of those that follow one another add up.
 
 
 rule abx_features:
@@ -20,7 +23,7 @@ rule abx_features:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(32000),
-        runtime=by_attempt(240),
+        runtime=LAUNCH.minutes(240),
     params:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -56,7 +59,7 @@ rule abx_predictions:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(32000),
-        runtime=by_attempt(240),
+        runtime=LAUNCH.minutes(240),
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -93,7 +96,7 @@ rule abx_units:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(32000),
-        runtime=by_attempt(240),
+        runtime=LAUNCH.minutes(240),
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -130,7 +133,7 @@ rule quality:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(4000),
-        runtime=by_attempt(30),
+        runtime=minutes(30),
     params:
         subject=subject_of_system,
         dataset=TARGETS.quality_dataset(),
@@ -161,7 +164,7 @@ rule map_words:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(4000),
-        runtime=by_attempt(60),
+        runtime=minutes(60),
     params:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,

@@ -7,13 +7,6 @@ from workflow.drawn import OF_EMBEDDINGS, OF_SCORES
 report: "../report/workflow.rst"
 
 
-def in_report(number):
-    """A figure's PDF and PNG; the latter is in snakemake's own report."""
-    figure = f"{ROOT}/figures/figure_{number}"
-    png = report(f"{figure}.png", caption="../report/figure.rst", category="Figures", labels={"figure": number})
-    return [f"{figure}.pdf", png]
-
-
 rule draw_figure:
     input:
         scores=f"{ROOT}/scores.csv",
@@ -184,7 +177,7 @@ rule embed_phones:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(4000),
-        runtime=by_attempt(60),
+        runtime=minutes(60),
     params:
         selection=lambda wildcards, input: (["--selection", input.selection] if input.selection else []),
         seed=EXPERIMENT.seed,

@@ -4,7 +4,6 @@
 rule plan:
     log:
         f"{LOGS}/plan.log",
-    localrule: True
     conda:
         "../../envs/environment.yaml"
     resources:
@@ -19,7 +18,6 @@ rule plan:
 rule check:
     log:
         f"{LOGS}/check.log",
-    localrule: True
     conda:
         "../../envs/environment.yaml"
     resources:

@@ -14,12 +14,12 @@ rule store_tokens:
     wildcard_constraints:
         system=any_of(SPOKEN),
     group:
-        "tokens"
+        "tokens_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(4000),
-        runtime=by_attempt(120),
+        runtime=minutes(120),
     shell:
         "python -m slm.store --units {input.units:q} --vocabulary {input.vocabulary:q} --corpus {wildcards.corpus}"
         " --output {output:q} > {log:q} 2>&1"
@@ -60,12 +60,12 @@ rule store_texts:
     wildcard_constraints:
         system=any_of(TEXT),
     group:
-        "tokens"
+        "tokens_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(4000),
-        runtime=by_attempt(240),
+        runtime=minutes(240),
     shell:
         "python -m slm.text store --texts {input.texts:q} --tokenizer {input.tokenizer:q} --corpus {wildcards.corpus}"
         " --output {output:q} > {log:q} 2>&1"
@@ -84,12 +84,12 @@ rule tokenize_texts:
     wildcard_constraints:
         system=any_of(TEXT),
     group:
-        "tokens"
+        "tokens_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(2000),
-        runtime=by_attempt(60),
+        runtime=minutes(60),
     shell:
         "python -m slm.text units --texts {input.texts:q} --tokenizer {input.tokenizer:q} --output {output:q}"
         " > {log:q} 2>&1"
@@ -114,7 +114,7 @@ rule train_slm:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(16000),
-        runtime=1440,
+        runtime=LAUNCH.minutes(1440),
         gpu=1,
     params:
         settings=lambda wildcards: settings_json(read_recipe(SlmRecipe, EXPERIMENT_FILE, slm_of(wildcards).recipe)),
@@ -151,7 +151,7 @@ rule score_slm:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(8000),
-        runtime=by_attempt(240),
+        runtime=minutes(240),
         gpu=1,
     params:
         device=device_of,

@@ -26,7 +26,7 @@ rule pretrain:
         "../../envs/environment.yaml"
     resources:
         **LAUNCH.resources(mem_mb=16000, cpus=CROPPERS),
-        runtime=1440,
+        runtime=LAUNCH.minutes(1440),
     params:
         settings=recipe_of,
         seed=EXPERIMENT.seed,
@@ -52,7 +52,6 @@ rule initialize:
         f"{BENCHMARKS}/initialize/{{encoder}}.tsv"
     wildcard_constraints:
         encoder=any_of(UNTRAINED),
-    localrule: True
     conda:
         "../../envs/environment.yaml"
     resources:

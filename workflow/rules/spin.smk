@@ -23,7 +23,7 @@ rule finetune_spin:
         "../../envs/environment.yaml"
     resources:
         **LAUNCH.resources(mem_mb=32000, cpus=PERTURBERS),
-        runtime=1440,
+        runtime=LAUNCH.minutes(1440),
     params:
         base=lambda wildcards, input: Path(input.base[0]).parent,
         settings=recipe_of,

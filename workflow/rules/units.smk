@@ -62,7 +62,7 @@ rule extract:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(8000),
-        runtime=by_attempt(240),
+        runtime=minutes(240),
         gpu=1,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
@@ -150,7 +150,7 @@ rule kmeans:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(16000),
-        runtime=by_attempt(240),
+        runtime=minutes(240),
     params:
         settings=lambda wildcards: settings_json(EXPERIMENT.quantizers[wildcards.quantizer]),
         seed=EXPERIMENT.seed,
@@ -237,7 +237,7 @@ rule tokenize:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(8000),
-        runtime=by_attempt(1440),
+        runtime=minutes(1440),
         gpu=1,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
@@ -292,12 +292,12 @@ rule tokenize_phones:
     wildcard_constraints:
         system=any_of(PHONES),
     group:
-        "tokens"
+        "tokens_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
         mem_mb=by_attempt(2000),
-        runtime=by_attempt(60),
+        runtime=minutes(60),
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
     shell:
