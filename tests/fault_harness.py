@@ -9,7 +9,7 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,22 +51,20 @@ def made(run: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
-def disturbed(run: Path, draw: random.Random, kills: int, *, whole: bool) -> Iterator[Kill]:
+def disturbed(run: Path, draw: random.Random, kills: Sequence[bool]) -> Iterator[Kill]:
     """Run ``tiny`` in a folder to its end, with a kill after each of the first starts.
 
     Args:
-        kills: At most so many; fewer if the run ends first.
-        whole: Kill snakemake and all its jobs at once, as a crash of the machine does; else one process of them.
+        kills: For each, whether snakemake and all its jobs are killed at once, as by a crash of the machine, or one
+            process of them. There are fewer if the run ends first.
 
     Yields:
         Each kill, once the run is ready to be started again.
     """
+    left = list(kills)
     while True:
         job = _start(run)
-        kill = None
-        if kills:
-            kills -= 1
-            kill = _kill(job, draw, whole=whole)
+        kill = _kill(job, draw, whole=left.pop(0)) if left else None
         code = job.wait(LONGEST_S)
         _clear(run)
         if kill is not None:

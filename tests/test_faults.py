@@ -16,15 +16,12 @@ def same_values(run: Path, tiny: Path) -> None:
     assert [path for path in expected if found[path] != expected[path]] == []
 
 
-def test_tiny_killed_three_times_ends_with_the_same_values(tiny: Path, tmp_path: Path) -> None:
-    kills = [*disturbed(tmp_path / "run", random.Random(0), 3, whole=True)]
-    assert len(kills) == 3
-    same_values(tmp_path / "run", tiny)
-
-
-def test_tiny_with_two_of_its_processes_killed_ends_with_the_same_values(tiny: Path, tmp_path: Path) -> None:
-    kills = [*disturbed(tmp_path / "run", random.Random(1), 2, whole=False)]
-    assert kills
+def test_tiny_killed_five_times_ends_with_the_same_values(tiny: Path, tmp_path: Path) -> None:
+    everything, one_process = True, False
+    kills = [
+        *disturbed(tmp_path / "run", random.Random(0), [everything, one_process, everything, one_process, everything])
+    ]
+    assert len(kills) >= 3  # a run ends before the others where the machine is fast
     same_values(tmp_path / "run", tiny)
 
 
@@ -36,7 +33,7 @@ def test_tiny_killed_twenty_times_ends_with_the_same_values(tiny: Path, tmp_path
     left = 20
     while left:
         runs += 1
-        for kill in disturbed(run, draw, left, whole=whole):
+        for kill in disturbed(run, draw, [whole] * left):
             left -= 1
             print(f"kill {20 - left}, run {runs}: {kill}", flush=True)
         same_values(run, tiny)
