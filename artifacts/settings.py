@@ -136,7 +136,14 @@ def read_yaml(path: Path) -> Any:
 
 
 def load_settings[S: Settings](kind: type[S], text: str, option: str = "--settings") -> S:
-    """Settings from the command line: a YAML or JSON file's path, or the JSON object itself."""
+    """Settings from the command line: a YAML or JSON file's path, or the JSON object itself.
+
+    Args:
+        option: What the text was given for, for messages.
+
+    Raises:
+        InputError: No such file, neither YAML nor JSON, or one line that names every wrong key.
+    """
     if text.lstrip().startswith("{"):
         try:
             return parse_settings(kind, json.loads(text), option)

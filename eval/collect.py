@@ -21,7 +21,11 @@ def _identity(score: Mapping[str, Any]) -> tuple[tuple[bool, Any], ...]:
 
 
 def listed_paths(file: Path) -> list[Path]:
-    """The paths a text file lists, one a line, in its order."""
+    """The paths a text file lists, one a line, in its order.
+
+    Raises:
+        InputError: No such file.
+    """
     try:
         return [Path(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
     except FileNotFoundError:

@@ -57,6 +57,9 @@ def score_map(
     Args:
         words_path: ``fileid,onset,offset,label,speaker``.
         source: The frames.
+
+    Raises:
+        InputError: Words without frames, a malformed list, or no word that occurs again.
     """
     words = read_words(words_path)
     labels = [word.label for word in words]

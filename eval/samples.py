@@ -105,6 +105,9 @@ def collect_samples(
     Returns:
         A pair: ``about``, two ``stimuli`` (the correct one first) and ``systems``, each with its ``units`` and
         ``log_likelihood`` of both, and ``score``, 1 where the correct one is more likely, 0.5 where both are equally.
+
+    Raises:
+        InputError: Items, recordings, units and log-likelihoods do not match, or one of the files is malformed.
     """
     header = next((row for _, row in read_csv(items, ("fileid", "id", "correct"))), {})
     key = [column for column in KEY_COLUMNS if column in header]

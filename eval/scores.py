@@ -70,6 +70,9 @@ def with_training(subject: Subject, summary: Path) -> Subject:
     """The subject with the language model's name, corpus, hours and seed from its training's summary.json.
 
     What the subject says itself stands.
+
+    Raises:
+        InputError: The file is absent, or not the summary of a training.
     """
     found = read_json(summary)
     if not isinstance(found, dict):

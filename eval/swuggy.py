@@ -33,7 +33,11 @@ FREQUENCY_BANDS = {
 
 
 def score_swuggy(given: PairArguments) -> None:
-    """Write ``swuggy_all`` and ``swuggy_in_vocab``, their breakdowns and their items."""
+    """Write ``swuggy_all`` and ``swuggy_in_vocab``, their breakdowns and their items.
+
+    Raises:
+        InputError: Stimuli and likelihoods do not match, a frequency is no count, or no word is in the vocabulary.
+    """
     pairs = read_pairs(
         given.items, given.likelihoods, columns=COLUMNS, key=("voice", "id"), normalization=given.normalization
     )
