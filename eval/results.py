@@ -231,8 +231,9 @@ def unit_label(quantizer: str | None, num_units: int | None) -> str:
 
 def training_label(slm: str | None, corpus: str | None, hours: float | None) -> str:
     """What tables and figures call a language model and what it was trained on."""
-    time = "" if hours is None else f", {hours:.0f} h" if hours >= 10 else f", {hours:.2g} h"
-    return f"{slm} ({corpus}{time})" if slm else ""
+    time = None if hours is None else f"{hours:.0f} h" if hours >= 10 else f"{hours:.2g} h"
+    known = ", ".join(part for part in (corpus, time) if part)
+    return (f"{slm} ({known})" if known else slm) if slm else ""
 
 
 def require(results: Sequence[Result], metrics: Sequence[str], what: str) -> None:

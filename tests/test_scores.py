@@ -10,6 +10,7 @@ import pytest
 
 from artifacts.errors import InputError
 from eval.collect import collect
+from eval.results import training_label
 from eval.scores import FIELDS, Subject, read_scores, with_training, write_score
 
 SPIDR = Subject(model="SpidR", encoder="spidr", layer=6, quantizer="kmeans256", num_units=256)
@@ -105,3 +106,11 @@ def test_the_training_summary_fills_what_the_subject_does_not_say(tmp_path: Path
     summary.write_text(json.dumps({"slm": "opt"}))
     with pytest.raises(InputError, match=r"summary\.json: corpus, hours, seed: missing"):
         with_training(SPIDR, summary)
+
+
+def test_a_language_model_is_called_by_what_is_known_of_its_training() -> None:
+    assert training_label("opt", "train", 4.7) == "opt (train, 4.7 h)"
+    assert training_label("opt", None, 1000.0) == "opt (1000 h)"
+    assert training_label("opt", "train", None) == "opt (train)"
+    assert training_label("opt", None, None) == "opt"
+    assert training_label(None, "train", 4.7) == ""
