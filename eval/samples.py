@@ -3,7 +3,8 @@
 python -m eval.samples --metric swuggy --dataset lexical --items results/demo/corpora/lexical/items.csv
     --manifest results/demo/corpora/lexical/manifest.csv --systems spidr-L01-kmeans50
     --units results/demo/units/spidr-L01-kmeans50/lexical.jsonl
-    --likelihoods results/demo/likelihoods/spidr-L01-kmeans50/opt-small/seed0/lexical.csv --output swuggy.json
+    --likelihoods results/demo/likelihoods/spidr-L01-kmeans50/opt-small/seed0/lexical.csv --normalization tokens
+    --output swuggy.json
 
 Pairs are taken at even distances in the set, so that they are neither its easiest nor the same kind; the report has
 them with players.
@@ -14,7 +15,7 @@ import base64
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import soundfile
 
@@ -23,7 +24,7 @@ from artifacts.files import read_csv, write_json
 from corpora.audio import SAMPLE_RATE_HZ, read_waveform
 from corpora.manifest import Utterance, read_manifest
 from eval.ipa import ipa
-from eval.likelihoods import Normalization, add_normalization, read_likelihoods
+from eval.likelihoods import Normalization, read_likelihoods
 from eval.pairs import Pair, read_pairs
 from units.records import UntimedUnits, read_untimed_units
 
@@ -93,18 +94,18 @@ def _some(sequences: Iterable[UntimedUnits], wanted: set[str]) -> Iterable[Untim
 def collect_samples(
     items: Path,
     manifest: Path,
-    systems: Mapping[str, tuple[Path, Path]],
-    normalization: Normalization,
+    systems: Mapping[str, tuple[Path, Path, Normalization]],
 ) -> list[dict[str, Any]]:
     """Some pairs, each with what every system makes of it.
 
     Args:
         items: items.csv of the set.
-        systems: Units and log-likelihoods by the name of the system.
+        systems: Units, log-likelihoods and how these are normalised, by the name of the system.
 
     Returns:
         A pair: ``about``, two ``stimuli`` (the correct one first) and ``systems``, each with its ``units`` and
-        ``log_likelihood`` of both, and ``score``, 1 where the correct one is more likely, 0.5 where both are equally.
+        ``log_likelihood`` of both, ``normalization``, and ``score``, 1 where the correct one is more likely, 0.5 where
+        both are equally.
 
     Raises:
         InputError: Items, recordings, units and log-likelihoods do not match, or one of the files is malformed.
@@ -113,7 +114,7 @@ def collect_samples(
     key = [column for column in KEY_COLUMNS if column in header]
     utterances = {utterance.fileid: utterance for utterance in read_manifest(manifest)}
     chosen: list[dict[str, Any]] = []
-    for name, (units, likelihoods) in systems.items():
+    for name, (units, likelihoods, normalization) in systems.items():
         pairs = read_pairs(items, likelihoods, columns=key, key=key, normalization=normalization, shared=True)
         if absent := [s["fileid"] for p in pairs for s in (p.correct, p.incorrect) if s["fileid"] not in utterances]:
             raise InputError(f"{manifest}: found no {absent[0]}, expected every file of {items}")
@@ -131,6 +132,7 @@ def collect_samples(
                     "name": name,
                     "units": [sequences[fileid] for fileid in both],
                     "log_likelihood": [scores[fileid] for fileid in both],
+                    "normalization": normalization,
                     "score": pair.score,
                 }
             )
@@ -147,15 +149,22 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", required=True, help="names of the systems")
     parser.add_argument("--units", type=Path, nargs="+", required=True, help="units of the set, one file a system")
     parser.add_argument("--likelihoods", type=Path, nargs="+", required=True, help="log-likelihoods, likewise")
-    add_normalization(parser)
+    parser.add_argument(
+        "--normalization",
+        nargs="+",
+        choices=get_args(Normalization),
+        required=True,
+        help="as they are scored, likewise",
+    )
     parser.add_argument("--output", type=Path, required=True, help="JSON")
     given = parser.parse_args()
-    if not len(given.systems) == len(given.units) == len(given.likelihoods):
-        found = f"{len(given.systems)}, {len(given.units)} and {len(given.likelihoods)}"
-        raise InputError(f"--systems, --units, --likelihoods: found {found}, expected as many of each")
-    systems = dict(zip(given.systems, zip(given.units, given.likelihoods, strict=True), strict=True))
-    pairs = collect_samples(given.items, given.manifest, systems, given.normalization)
-    shown = {"metric": given.metric, "dataset": given.dataset, "normalization": given.normalization, "pairs": pairs}
+    counts = [len(of) for of in (given.systems, given.units, given.likelihoods, given.normalization)]
+    if len(set(counts)) > 1:
+        found = ", ".join(map(str, counts))
+        raise InputError(f"--systems, --units, --likelihoods, --normalization: found {found}, expected as many of each")
+    of_systems = zip(given.units, given.likelihoods, given.normalization, strict=True)
+    pairs = collect_samples(given.items, given.manifest, dict(zip(given.systems, of_systems, strict=True)))
+    shown = {"metric": given.metric, "dataset": given.dataset, "pairs": pairs}
     write_json(given.output, shown)
 
 

@@ -230,15 +230,21 @@ def test_a_language_model_shows_how_its_validation_loss_fell(results: Path) -> N
 
 def test_pairs_can_be_listened_to(results: Path) -> None:
     stimuli = [{"fileid": f, "text": f"<{f}>", "duration_s": 0.5, "flac": "QUJD"} for f in ("right", "wrong")]
-    reading = {"name": "spidr", "units": [[1, 2], [3]], "log_likelihood": [-1.0, -2.5], "score": 1.0}
+    reading = {
+        "name": "spidr",
+        "units": [[1, 2], [3]],
+        "log_likelihood": [-1.0, -2.5],
+        "score": 1.0,
+        "normalization": "none",
+    }
     pairs = [{"about": {"id": "1"}, "stimuli": stimuli, "systems": [reading]}]
-    shown = {"metric": "sblimp", "dataset": "syntactic", "normalization": "tokens", "pairs": pairs}
+    shown = {"metric": "sblimp", "dataset": "syntactic", "pairs": pairs}
     write_json(results / "samples" / "sblimp.json", shown)
     text = page(results, samples=[results / "samples" / "sblimp.json"])
     assert text.count('src="data:audio/flac;base64,QUJD"') == 2
     assert "Correct: &lt;right&gt;" in text
     assert '<td class="sequence">1 2</td><td class="sequence">3</td>' in text
-    assert "\N{MINUS SIGN}1.000, \N{MINUS SIGN}2.500" in text
+    assert "\N{MINUS SIGN}1.000, \N{MINUS SIGN}2.500 a stimulus</td>" in text
     parser = Balance()
     parser.feed(text)
     assert parser.open == []

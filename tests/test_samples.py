@@ -40,8 +40,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def samples(folder: Path) -> list[dict]:
-    systems = {"a": (folder / "units.jsonl", folder / "likelihoods.csv")}
-    return collect_samples(folder / "items.csv", folder / "manifest.csv", systems, "tokens")
+    files = folder / "units.jsonl", folder / "likelihoods.csv"
+    systems = {"a": (*files, "tokens"), "whole": (*files, "none")}
+    return collect_samples(folder / "items.csv", folder / "manifest.csv", systems)
 
 
 def test_pairs_are_spread_over_the_set_and_hold_their_own_audio_units_and_likelihoods(folder: Path) -> None:
@@ -55,7 +56,9 @@ def test_pairs_are_spread_over_the_set_and_hold_their_own_audio_units_and_likeli
             sound, rate = soundfile.read(io.BytesIO(base64.b64decode(side["flac"])))
             assert rate == 16_000
             assert (sound == soundfile.read(folder / f"{i}-{correct}.wav")[0]).all()
-        (system,) = pair["systems"]
+        system, whole = pair["systems"]
+        assert (system["normalization"], whole["normalization"]) == ("tokens", "none")
+        assert whole["log_likelihood"] == pytest.approx([-3 - i % 3, -3])
         assert system["units"] == [[10 + i, 1], [10 + i, 0]]
         assert system["log_likelihood"] == pytest.approx([-1 - (i % 3) / 3, -1])
         assert system["score"] == (0.5 if i % 3 == 0 else 0.0)
@@ -84,7 +87,9 @@ def test_the_entry_point_wants_as_many_files_as_systems(folder: Path) -> None:
     command = [sys.executable, "-m", "eval.samples", "--metric", "swuggy", "--dataset", "set", "--systems", "a", "b"]
     command += ["--items", folder / "items.csv", "--manifest", folder / "manifest.csv", "--output", folder / "x.json"]
     command += ["--units", folder / "units.jsonl", "--likelihoods", folder / "likelihoods.csv"]
+    command += ["--normalization", "tokens"]
     done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "error: --systems, --units, --likelihoods: found 2, 1 and 1, expected as many of each\n"
+    options = "--systems, --units, --likelihoods, --normalization"
+    assert done.stderr == f"error: {options}: found 2, 1, 1, 1, expected as many of each\n"
     assert not (folder / "x.json").exists()

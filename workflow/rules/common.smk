@@ -244,9 +244,9 @@ def followed(wildcards):
     return {metric: (f"{units}/{name}.jsonl", f"{ROOT}/corpora/{name}/items.csv") for metric, name in sets.items()}
 
 
-def normalization_of(metric):
+def normalization_of(metric, system):
     """How log-likelihoods are normalised: by the number of tokens, but not those of words as text (figure 3)."""
-    return lambda wildcards: "none" if metric == "swuggy" and wildcards.system in TEXT else "tokens"
+    return "none" if metric == "swuggy" and system in TEXT else "tokens"
 
 
 def abx_scores(folder, metric):

@@ -200,7 +200,7 @@ for METRIC in TARGETS.zeroshot:
         params:
             metric=METRIC,
             dataset=TARGETS.zeroshot[METRIC],
-            normalization=normalization_of(METRIC),
+            normalization=lambda wildcards, metric=METRIC: normalization_of(metric, wildcards.system),
             subject=subject_of_system,
             folder=lambda wildcards, output: Path(output[0]).parent,
             seed=EXPERIMENT.seed,
@@ -351,10 +351,14 @@ rule draw_samples:
     params:
         dataset=lambda wildcards: TARGETS.zeroshot[wildcards.metric],
         systems=lambda wildcards: list(TARGETS.sampled(wildcards.metric)),
+        normalizations=lambda wildcards: [
+            normalization_of(wildcards.metric, system) for system in TARGETS.sampled(wildcards.metric)
+        ],
     shell:
         "python -m eval.samples --metric {wildcards.metric} --dataset {params.dataset} --items {input.items_table:q}"
         " --manifest {input.manifest:q} --systems {params.systems:q} --units {input.units:q}"
-        " --likelihoods {input.likelihoods:q} --output {output:q} > {log:q} 2>&1"
+        " --likelihoods {input.likelihoods:q} --normalization {params.normalizations:q} --output {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule report:
