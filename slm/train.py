@@ -27,6 +27,7 @@ from artifacts.files import write_json
 from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.provenance import provenance
+from artifacts.record import Record
 from artifacts.settings import load_settings
 from artifacts.workers import ALONE, Workers, together
 from corpora.speakers import read_genders, require_other_speakers
@@ -37,7 +38,6 @@ from slm.loss import require_chunks
 from slm.model import build_model
 from slm.packing import RULES, PackedCorpus
 from slm.pretrained import save_model
-from slm.record import Record
 from slm.settings import SlmRecipe
 from slm.step import Stepper, choose_way, compile_blocks, learning_rate
 from slm.store import FIRST_UNIT, open_stores, require_held_out
@@ -90,7 +90,17 @@ def train(
 
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption(time_budget_s))
-        record = stack.enter_context(Record(recipe, folder, start, tokens_before, workers.is_first))
+        record = Record(
+            "train",
+            folder,
+            trackers=every.trackers,
+            settings=recipe.model_dump(mode="json"),
+            start=start,
+            steps=num_steps,
+            seen=tokens_before,
+            speaks=workers.is_first,
+        )
+        stack.enter_context(record)
         writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)
         checkpoints = stack.enter_context(writer) if workers.is_first else None
 
@@ -111,9 +121,12 @@ def train(
                 check_finite(unchecked)
 
             if logs:
-                line = {"step": done, "loss": outcome.loss.item(), "gradient_norm": outcome.gradient_norm.item()}
+                line = {"split": "train", "step": done, "loss": outcome.loss.item()}
+                line["gradient_norm"] = outcome.gradient_norm.item()
                 line["learning_rate"] = learning_rate(step, num_steps, recipe.optimizer)
-                record.training(line, tokens_seen())
+                line["tokens_seen"] = seen = tokens_seen()
+                line["tokens_per_s"], line["waited_for_data"] = record.speed(seen)
+                record.training(line, f"loss {line['loss']:.3f}, {line['tokens_per_s']:,.0f} tokens a second")
 
             if validates:
                 paused = time.monotonic()

@@ -23,6 +23,7 @@ from artifacts.files import sha256, write_json
 from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.provenance import provenance
+from artifacts.record import Record
 from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
 from artifacts.workers import ALONE, Workers, together
@@ -31,7 +32,6 @@ from corpora.speakers import require_other_speakers
 from spidr.batches import Batch, Batches, prefetch
 from spidr.encoder import write_encoder
 from spidr.learner import SpidR, build_learner
-from spidr.record import Record
 from spidr.schedules import learning_rate, teacher_decay
 from spidr.settings import SAMPLE_RATE_HZ, Recipe
 from spidr.step import Outcome, Stepper
@@ -82,7 +82,17 @@ def train(
 
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption(time_budget_s))
-        record = stack.enter_context(Record(recipe, folder, start, samples_before, workers.is_first))
+        record = Record(
+            "train",
+            folder,
+            trackers=every.trackers,
+            settings=recipe.model_dump(mode="json"),
+            start=start,
+            steps=num_steps,
+            seen=samples_before,
+            speaks=workers.is_first,
+        )
+        stack.enter_context(record)
         writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)
         checkpoints = stack.enter_context(writer) if workers.is_first else None
 
@@ -116,13 +126,15 @@ def train(
                 line["gradient_norm"] = outcome.gradient_norm.item()
                 line["learning_rate"] = learning_rate(step, recipe.optimizer)
                 line["teacher_decay"] = teacher_decay(step, recipe.teacher)  # null where it is frozen
-                record.training(line, samples_before + int(workers.total(num_samples)))
+                samples_per_s, line["waited_for_data"] = record.speed(samples_before + int(workers.total(num_samples)))
+                line["audio_s_per_s"] = samples_per_s / SAMPLE_RATE_HZ
+                record.training(line, _note(line))
 
             if done % every.validate_every == 0 or done == num_steps:
                 check_finite(unchecked)
                 paused = time.monotonic()
                 line = {"split": "validation", "step": done, **validate(learner, validation, device, workers)}
-                record.validation(line, time.monotonic() - paused)
+                record.evaluation(line, time.monotonic() - paused)
                 if workers.is_first:
                     warn_of_collapse(line, done, recipe.model.codebook_size)
 
@@ -177,6 +189,15 @@ def _shares(
         batches = [next(stream) for _ in mine]
         record.waited(time.monotonic() - asked)
         yield step, batches
+
+
+def _note(line: dict[str, Any]) -> str:
+    """A line of the log in few words."""
+    codebooks, predictions = (
+        sum(line[key].values()) / len(line[key]) for key in ("codebook_perplexity", "prediction_perplexity")
+    )
+    speed = f"{line['audio_s_per_s']:.3g} s of audio a second"
+    return f"loss {line['loss']:.3f}, perplexity {codebooks:.3g} and {predictions:.3g}, {speed}"
 
 
 def _name_left_out(batches: list[Batch]) -> int:

@@ -22,12 +22,10 @@ from artifacts.files import sha256, write_json
 from artifacts.gradients import Gradients
 from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
-from artifacts.log import Log
-from artifacts.progress import Progress
 from artifacts.provenance import provenance
+from artifacts.record import Record
 from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
-from artifacts.trackers import Trackers
 from artifacts.workers import ALONE, Workers, together
 from corpora.audio import SAMPLE_RATE_HZ
 from corpora.manifest import read_manifest
@@ -125,9 +123,17 @@ def train(
         writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)
         if workers.is_first:
             checkpoints = stack.enter_context(writer)
-            log = stack.enter_context(Log(folder / "log.jsonl", start))
-            trackers = stack.enter_context(Trackers(every.trackers, folder, recipe.model_dump(mode="json")))
-            progress = stack.enter_context(Progress("fine-tune", num_steps, "steps", start))
+        record = Record(
+            "fine-tune",
+            folder,
+            trackers=every.trackers,
+            settings=recipe.model_dump(mode="json"),
+            start=start,
+            steps=num_steps,
+            seen=samples_before,
+            speaks=workers.is_first,
+        )
+        stack.enter_context(record)
 
         def save(done: int) -> None:
             _check_finite(unchecked)
@@ -143,7 +149,6 @@ def train(
                 }
                 checkpoints.save(done, state)
 
-        note = ""
         for step, views in enumerate(read_ahead(batches, range(start, num_steps)), start):
             outcome = stepper.step(views, step)
             done = step + 1
@@ -155,14 +160,11 @@ def train(
                     line = {"split": "train", "step": done, **outcome.tally.figures()}
                     line["gradient_norm"] = outcome.gradient_norm.item()
                     line["learning_rate"] = learning_rate(step, recipe.optimizer)
-                    log.write(line)
-                    trackers.write(line)
-                    note = f"loss {line['loss']:.3f}, agreement {line['agreement']:.2f}"
+                    record.training(line, f"loss {line['loss']:.3f}, agreement {line['agreement']:.2f}")
             stops = workers.any(interruption.requested is not None) and done < num_steps
             if stops or done % every.checkpoint_every == 0 or done == num_steps:
                 save(done)
-            if workers.is_first:
-                progress.advance(note=note)
+            record.step_done()
             if stops:
                 if workers.is_first:
                     checkpoints.wait()
