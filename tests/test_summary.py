@@ -62,6 +62,19 @@ def test_each_failed_job_is_shown_with_its_last_lines(
     assert "and 2 more failed jobs" in told
 
 
+def test_what_slurm_says_of_the_end_of_its_job_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    log = tmp_path / ".snakemake/slurm_logs/rule_kmeans/a/12.log"
+    log.parent.mkdir(parents=True)
+    memory = "slurmstepd-n1: error: StepId=12.0 exceeded memory limit (278921216 > 209715200), being killed"
+    task = "srun: error: n1: task 0: Killed"
+    log.write_text(f"rule kmeans:\n{memory}\n{task}\n{memory}\nError in rule kmeans\nWorkflowError:\nAt least one\n")
+    print_run("mine", time.time() - 120, time.time(), [run_log(tmp_path, str(log))])
+    assert capsys.readouterr().out == f"failed   {log}\n  {memory}\n  {task}\n"
+
+
 def test_a_run_that_fails_ends_with_the_log_of_the_job(tmp_path: Path) -> None:
     experiment = yaml.safe_load(TINY.read_text())
     experiment["corpora"]["mine"] = {"layout": "folder", "path": str(tmp_path / "nowhere")}

@@ -12,6 +12,8 @@ from rich.table import Table
 
 FAILED = re.compile(r"^\s+log: (?P<logs>.+) \(check log file\(s\) for error details\)$", re.MULTILINE)
 """How snakemake's own log names the log of a job that failed."""
+SLURM_SAYS = re.compile(r"^(slurmstepd|srun)\b.*?: error: ")
+"""A line of Slurm's in the log of its job: what ended it, such as its memory or time limit."""
 LAST_LINES = 3
 """How much of a failed job's log is shown: an error is one line, what comes before may tell where."""
 MOST_FAILED = 10
@@ -87,10 +89,21 @@ def print_run(experiment: str, started: float, ended: float, run_logs: Sequence[
     for log in failed[:MOST_FAILED]:
         console.print(f"[bold]failed[/bold]   {escape(str(log))}", soft_wrap=True)
         if log.is_file():
-            with log.open(encoding="utf-8", errors="replace") as file:
-                for line in deque(file, LAST_LINES):
-                    console.print(f"  {line.rstrip()}", markup=False, highlight=False, soft_wrap=True)
+            for line in _end_of(log):
+                console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     if len(failed) > MOST_FAILED:
         console.print(
             f"and {len(failed) - MOST_FAILED} more failed jobs: {', '.join(map(str, run_logs))}", soft_wrap=True
         )
+
+
+def _end_of(log: Path) -> list[str]:
+    """What Slurm says of the end of its job; its last lines, if it says nothing."""
+    last: deque[str] = deque(maxlen=LAST_LINES)
+    from_slurm: deque[str] = deque(maxlen=LAST_LINES)
+    with log.open(encoding="utf-8", errors="replace") as file:
+        for line in map(str.rstrip, file):
+            last.append(line)
+            if SLURM_SAYS.match(line) and line not in from_slurm:
+                from_slurm.append(line)
+    return list(from_slurm or last)

@@ -6,6 +6,7 @@ other by name); both are taken away again.
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel")
 PACKAGES = "slurmctld slurmd slurm-client munge slurm-wlm-basic-plugins"
@@ -71,6 +74,31 @@ def limit(job: str, minutes: int) -> None:
     _call("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes}")
 
 
+def preempt(seconds: int) -> None:
+    """Have a job of more importance want all nodes for a while."""
+    wanted = ["--partition=urgent", f"--nodes={len(NODES)}", "--exclusive", "--output=/dev/null"]
+    _call("sbatch", *wanted, f"--wrap=sleep {seconds}")
+
+
+def fail(node: str) -> None:
+    """End a node as a power cut does: its daemon and all that runs on it; Slurm gets to know."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words == ["slurmd", "-N", node]:
+            process.kill()
+        elif words and words[0].startswith("slurmstepd: ") and node_of(re.split(r"[\[.]", words[0])[1]) == node:
+            for part in [process, *process.children(recursive=True)]:
+                part.kill()
+    _call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
+
+
+def repair(node: str) -> None:
+    """Start the daemon of a node that failed."""
+    _call("slurmd", "-N", node)
+    _call("scontrol", "update", f"NodeName={node}", "State=RESUME")
+    _wait_until_idle()
+
+
 def _require() -> None:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
@@ -112,7 +140,10 @@ def _configure(folder: Path) -> None:
         "SlurmdParameters": "config_overrides",
         "ProctrackType": "proctrack/linuxproc",
         "TaskPlugin": "task/none",
-        "JobAcctGatherType": "jobacct_gather/none",
+        # What takes more memory than its job asked for is killed, looked after once a second.
+        "JobAcctGatherType": "jobacct_gather/linux",
+        "JobAcctGatherParams": "OverMemoryKill,UsePss",
+        "JobAcctGatherFrequency": "task=1",
         "AccountingStorageType": "accounting_storage/none",
         "MpiDefault": "none",
         "SelectType": "select/cons_tres",
@@ -121,17 +152,28 @@ def _configure(folder: Path) -> None:
         "GresTypes": "gpu",
         "MinJobAge": 600,
         "KillWait": 5,
+        "PreemptType": "preempt/partition_prio",
+        "PreemptMode": "REQUEUE",
         "JobRequeue": 1,
         "ReturnToService": 2,
     }
     lines = [f"{name}={value}" for name, value in settings.items()]
-    partition = "PartitionName=throwaway Nodes=ALL Default=YES MaxTime=1-0 State=UP"
-    (folder / "slurm.conf").write_text("\n".join([*lines, *nodes, partition]) + "\n")
+    partitions = (
+        "PartitionName=throwaway Nodes=ALL Default=YES MaxTime=1-0 State=UP PriorityTier=1 PreemptMode=REQUEUE",
+        "PartitionName=urgent Nodes=ALL MaxTime=1-0 State=UP PriorityTier=2 PreemptMode=OFF",
+    )
+    (folder / "slurm.conf").write_text("\n".join([*lines, *nodes, *partitions]) + "\n")
+
+
+def node_of(job: str) -> str:
+    """The node on which a job of one node runs."""
+    return _call("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
 
 
 def _wait_until_idle() -> None:
+    asked = ("--noheader", "--Node", "--partition=throwaway", "--format=%T")
     deadline = time.monotonic() + 60
-    while (states := _call("sinfo", "--noheader", "--Node", "--format=%T").split()) != ["idle"] * len(NODES):
+    while (states := _call("sinfo", *asked).split()) != ["idle"] * len(NODES):
         if time.monotonic() > deadline:
             raise RuntimeError(f"found nodes in the states {states} after a minute, expected them idle")
         time.sleep(0.2)

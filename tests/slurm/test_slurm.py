@@ -33,6 +33,8 @@ GROUP = "corpora"
 """Rules whose jobs are Slurm's here, and a group that is one job together; the others run beside snakemake."""
 LONG = 1500
 """Steps of a training that takes a minute if it is alone: Slurm looks at time limits twice a minute."""
+LITTLE_MB = 200
+"""Memory in which no training starts."""
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +203,7 @@ def test_a_cancelled_run_leaves_no_job_and_no_half_an_output_and_goes_on(
     assert_same_weights(encoder, tiny / "results/tiny/encoders/spidr")
 
 
-def another(clone: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
+def another(clone: Path, tiny: Path, name: str, change: Callable[[dict[str, Any]], None]) -> Path:
     """An experiment with the tiny one's speech and a recipe after `change`: the folder of its encoder."""
     recipe = yaml.safe_load((clone / "config/spidr/tiny.yaml").read_text())
     change(recipe)
@@ -211,7 +213,7 @@ def another(clone: Path, name: str, change: Callable[[dict[str, Any]], None]) ->
         "spidr/tiny.yaml", f"spidr/{name}.yaml"
     )
     (clone / f"config/{name}.yaml").write_text(experiment)
-    shutil.copytree(clone / "results/tiny/corpora", clone / f"results/{name}/corpora")
+    shutil.copytree(tiny / "results/tiny/corpora", clone / f"results/{name}/corpora")
     return clone / f"results/{name}/encoders/spidr"
 
 
@@ -226,14 +228,12 @@ def alone(clone: Path, name: str, output: Path) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def test_two_tasks_on_two_nodes_are_as_one(finished: tuple[Path, str], tmp_path: Path) -> None:
-    clone, _ = finished
-
+def test_two_tasks_on_two_nodes_are_as_one(clone: Path, tiny: Path, tmp_path: Path) -> None:
     def change(recipe: dict[str, Any]) -> None:
         recipe["batches"]["batches_per_step"] = 2
         recipe["optimizer"] |= {"warmup_steps": 2, "hold_steps": 4, "decay_steps": 2}
 
-    encoder = another(clone, "two", change)
+    encoder = another(clone, tiny, "two", change)
     one = alone(clone, "two", tmp_path / "one")
     target = str((encoder / "model.safetensors").relative_to(clone))
     finish(start(clone, target, "--config", "training_nodes=2", experiment="two"), clone)
@@ -247,10 +247,9 @@ def test_two_tasks_on_two_nodes_are_as_one(finished: tuple[Path, str], tmp_path:
 
 
 def test_a_training_with_a_job_of_its_own_outlives_snakemake_and_its_time_limit(
-    finished: tuple[Path, str], tmp_path: Path
+    clone: Path, tiny: Path, tmp_path: Path
 ) -> None:
-    clone, _ = finished
-    encoder = another(clone, "long", lambda recipe: recipe["optimizer"].update(hold_steps=LONG - 250))
+    encoder = another(clone, tiny, "long", lambda recipe: recipe["optimizer"].update(hold_steps=LONG - 250))
     submitted = [str((encoder / "model.safetensors").relative_to(clone)), "--config", "training_launcher=submitit"]
     run = start(clone, *submitted, experiment="long")
     until(lambda: saved(encoder), run)
@@ -271,6 +270,42 @@ def test_a_training_with_a_job_of_its_own_outlives_snakemake_and_its_time_limit(
     assert "submitted" not in log
     assert f"job {job}: done" in log
     assert "stopped by SIGTERM after step" in (encoder / f"training/job/{job}_0_log.err").read_text()
+    one.communicate(timeout=900)
+    assert one.returncode == 0
+    assert_same_weights(encoder, tmp_path / "one")
+
+
+@pytest.mark.parametrize("launcher", ["job", "submitit"])
+def test_a_training_outlives_little_memory_preemption_and_the_failure_of_its_node(
+    clone: Path, tiny: Path, tmp_path: Path, launcher: str
+) -> None:
+    name = f"hard-{launcher}"
+    encoder = another(clone, tiny, name, lambda recipe: recipe["optimizer"].update(hold_steps=LONG - 250))
+    one = alone(clone, name, tmp_path / "one")
+    target = str((encoder / "model.safetensors").relative_to(clone))
+    memory = f"pretrain:mem_mb={LITTLE_MB} if attempt == 1 else 16000"
+    earlier = set(cluster.jobs("--states=all"))
+    settings = ["--config", f"training_launcher={launcher}", "--set-resources", memory]
+    run = start(clone, target, *settings, experiment=name)
+    until(lambda: saved(encoder), run)
+    first, second = sorted(set(cluster.jobs("--states=all")) - earlier, key=int)
+    assert cluster.jobs("--states=all")[first] in {"FAILED", "OUT_OF_MEMORY"}
+    logs = [*clone.glob(f".snakemake/slurm_logs/*/*/{first}.log"), *encoder.glob(f"training/job/{first}_*.err")]
+    assert any("exceeded memory limit" in log.read_text() for log in logs)
+
+    cluster.preempt(seconds=5)
+    until(lambda: cluster.jobs()[second] == "PENDING", run)
+    preempted = saved(encoder)[-1]
+    until(lambda: saved(encoder)[-1] > preempted, run)
+
+    node = cluster.node_of(second)
+    cluster.fail(node)
+    failed = saved(encoder)[-1]
+    until(lambda: saved(encoder)[-1] > failed, run)
+    assert cluster.node_of(second) != node
+    cluster.repair(node)
+
+    finish(run, clone)
     one.communicate(timeout=900)
     assert one.returncode == 0
     assert_same_weights(encoder, tmp_path / "one")
