@@ -9,14 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from artifacts.errors import InputError
 from artifacts.files import read_json
-from workflow.launch import read_launch
+from workflow.launch import Launch, read_launch
 
 OPTIONS = ["--nodes", "2", "--gpus", "4", "--cpus", "8", "--mem-mb", "1000", "--minutes", "60", "--partition", "gpu"]
 
@@ -147,9 +146,6 @@ def test_what_slurm_refuses_is_one_line(slurm: Slurm) -> None:
     assert "Traceback" not in said
 
 
-RESOURCES: Any = SimpleNamespace(mem_mb=1000, runtime=60, get={"slurm_partition": "gpu"}.get)
-
-
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
@@ -161,12 +157,18 @@ RESOURCES: Any = SimpleNamespace(mem_mb=1000, runtime=60, get={"slurm_partition"
         ),
         (
             {"training_nodes": 2, "training_gpus": 4, "training_launcher": "submitit"},
-            f"python -m workflow.submit --folder a/training {' '.join(OPTIONS)} -- spidr.train",
+            "python -m workflow.submit --folder {params.folder:q}/training --nodes 2 --gpus 4 --cpus 8"
+            " --mem-mb {resources.mem_mb} --minutes {resources.runtime} {params.site} -- spidr.train",
         ),
     ],
 )
 def test_a_training_is_started_as_the_site_says(config: dict[str, Any], expected: str) -> None:
-    assert read_launch({**config, "experiment": "mine"}).start("spidr.train", Path("a"), 8, RESOURCES) == expected
+    assert read_launch({**config, "experiment": "mine"}).start("spidr.train", 8) == expected
+
+
+def test_a_submission_says_what_the_site_asks_of_the_rule() -> None:
+    resources = {"slurm_partition": "gpu", "constraint": "h100|a100", "mem_mb": 1000}
+    assert Launch.site(resources) == "--partition=gpu '--constraint=h100|a100'"
 
 
 def test_an_unknown_launcher_is_one_line() -> None:

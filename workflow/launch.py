@@ -1,7 +1,6 @@
 """How a training on GPUs is started: by itself, by torchrun or srun on several, or in a Slurm job of its own."""
 
 import shlex
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -10,6 +9,9 @@ from artifacts.settings import Settings, parse_settings
 
 KEYS = ("training_", "job_")
 """What this module's keys begin with, among those that a profile's `config` sets."""
+
+SITE = ("slurm_partition", "slurm_account", "constraint", "qos")
+"""Resources that say where a job runs."""
 
 
 class Launch(Settings):
@@ -59,42 +61,33 @@ class Launch(Settings):
             "slurm_extra": f"--gpus-per-node={gpus}" if several else None,
         }
 
-    def start(self, module: str, folder: Path, cpus: int, resources: Any) -> str:
-        """The words of a shell command that the training's own arguments follow.
+    def start(self, module: str, cpus: int) -> str:
+        """The beginning of a rule's shell command, which the training's own arguments follow.
+
+        What is in braces snakemake fills in at each attempt (params it computes but once or twice): the rule's
+        resources, and of its params `folder`, the encoder's, and `site`.
 
         Args:
             module: The training's entry point.
-            folder: The encoder's; beside its checkpoints a job of its own is noted.
             cpus: CPUs a GPU.
-            resources: The rule's.
         """
         nodes, gpus = self.training_nodes, self.training_gpus
         if self.is_local:
-            return shlex.join([*self._submission(folder / "training", cpus, resources), "--", module])
+            own = f"--nodes {nodes} --gpus {gpus} --cpus {cpus} --mem-mb {{resources.mem_mb}}"
+            own += " --minutes {resources.runtime} {params.site}"
+            return f"python -m workflow.submit --folder {{params.folder:q}}/training {own} -- {module}"
         if nodes > 1:
-            tasks = ["--nodes", nodes, "--ntasks-per-node", gpus, "--cpus-per-task", cpus, "--kill-on-bad-exit=1"]
-            return shlex.join(["srun", *map(str, tasks), "python", "-m", module])
+            tasks = f"--nodes {nodes} --ntasks-per-node {gpus} --cpus-per-task {cpus} --kill-on-bad-exit=1"
+            return f"srun {tasks} python -m {module}"
         if gpus > 1:
-            return shlex.join(["torchrun", "--standalone", "--nproc-per-node", str(gpus), "-m", module])
+            return f"torchrun --standalone --nproc-per-node {gpus} -m {module}"
         return f"python -m {module}"
 
-    def _submission(self, folder: Path, cpus: int, resources: Any) -> list[str]:
-        asked = {
-            "--folder": folder,
-            "--nodes": self.training_nodes,
-            "--gpus": self.training_gpus,
-            "--cpus": cpus,
-            "--mem-mb": resources.mem_mb,
-            "--minutes": resources.runtime,
-            "--partition": resources.get("slurm_partition"),
-            "--account": resources.get("slurm_account"),
-            "--constraint": resources.get("constraint"),
-            "--qos": resources.get("qos"),
-        }
-        words = ["python", "-m", "workflow.submit"]
-        for option, value in asked.items():
-            words += [option, str(value)] if value is not None else []
-        return words
+    @staticmethod
+    def site(resources: Any) -> str:
+        """Options of a submission that say where at the site a rule's job runs."""
+        asked = {name.removeprefix("slurm_"): resources.get(name) for name in SITE}
+        return shlex.join(f"--{name}={value}" for name, value in asked.items() if value is not None)
 
 
 def read_launch(config: dict[str, Any]) -> Launch:

@@ -32,11 +32,10 @@ rule pretrain:
         seed=EXPERIMENT.seed,
         device=device_of,
         folder=lambda wildcards, output: Path(output.config).parent,
-        start=lambda wildcards, output, resources: LAUNCH.start(
-            "spidr.train", Path(output.config).parent, CROPPERS, resources
-        ),
+        site=lambda wildcards, resources: LAUNCH.site(resources),
     shell:
-        "{params.start} --settings {params.settings:q} --train {input.train:q} --validation {input.validation:q}"
+        LAUNCH.start("spidr.train", CROPPERS)
+        + " --settings {params.settings:q} --train {input.train:q} --validation {input.validation:q}"
         " --seed {params.seed} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
 
 

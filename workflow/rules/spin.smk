@@ -30,9 +30,8 @@ rule finetune_spin:
         seed=EXPERIMENT.seed,
         device=device_of,
         folder=lambda wildcards, output: Path(output.config).parent,
-        start=lambda wildcards, output, resources: LAUNCH.start(
-            "units.spin.train", Path(output.config).parent, PERTURBERS, resources
-        ),
+        site=lambda wildcards, resources: LAUNCH.site(resources),
     shell:
-        "{params.start} --base {params.base:q} --settings {params.settings:q} --train {input.train:q}"
+        LAUNCH.start("units.spin.train", PERTURBERS)
+        + " --base {params.base:q} --settings {params.settings:q} --train {input.train:q}"
         " --seed {params.seed} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
