@@ -16,8 +16,10 @@ BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}
 """Most tokens of a batch, padding counted: what is fastest where. It moves a likelihood by rounding only."""
 BATCH_LOGITS = 2**28
 """Most logits of a batch: a gigabyte in float32."""
-CONTEXT_NAMES = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
-"""What transformers' configurations call the context."""
+TRAINED_CONTEXT = "trained_context"
+"""Key of our models' configurations: one that had read text before may have positions that no unit was seen at."""
+CONTEXT_NAMES = (TRAINED_CONTEXT, "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length")
+"""What configurations call the context, the shortest first."""
 
 
 class Window(NamedTuple):

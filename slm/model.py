@@ -18,6 +18,7 @@ from artifacts.errors import InputError
 from artifacts.seeds import seed_for
 from slm import attention
 from slm.attention import lay_out_rows
+from slm.likelihoods import TRAINED_CONTEXT
 from slm.pretrained import BROKEN, one_line, read_text_configuration, read_text_model
 from slm.settings import ModelSettings
 from slm.store import BOS, EOS, PAD
@@ -45,6 +46,7 @@ def build_model(settings: ModelSettings, vocab_size: int, seed: int) -> PreTrain
     config = configuration(settings)
     config.vocab_size = vocab_size
     config.pad_token_id, config.bos_token_id, config.eos_token_id = PAD, BOS, EOS
+    setattr(config, TRAINED_CONTEXT, settings.context)
     _require_positions(config, settings)
     _require_no_window(config, settings.context)
     torch.manual_seed(seed_for(seed, "weights"))

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, OP
 
 from artifacts.errors import InputError
 from artifacts.settings import parse_settings
+from slm.likelihoods import context_of
 from slm.model import build_model
 from slm.pretrained import fingerprint, load_model, save_model
 from slm.settings import ModelSettings, SlmRecipe
@@ -212,6 +213,12 @@ def test_a_window_shorter_than_the_context_is_refused(architecture: dict[str, An
     else:
         with pytest.raises(InputError, match=message):
             build_model(settings, 52, seed=0)
+
+
+def test_nothing_is_scored_at_positions_that_only_text_was_seen_at(text: Path, tmp_path: Path) -> None:
+    save_model(build_model(ModelSettings(init=str(text), context=30), 52, seed=0), tmp_path / "model")
+    config = load_model(tmp_path / "model").config
+    assert (config.max_position_embeddings, context_of(config)) == (40, 30)
 
 
 def test_the_context_is_at_most_that_of_the_text_model(text: Path) -> None:
