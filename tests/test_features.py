@@ -46,6 +46,22 @@ def test_every_utterance_comes_back_from_its_shard(tmp_path: Path, utterances: d
     assert len(list((tmp_path / "set").glob("shard-*"))) == 3
 
 
+@pytest.mark.usefixtures("small_shards")
+def test_an_utterance_that_is_written_in_parts_is_the_same_as_at_once(
+    tmp_path: Path, utterances: dict[str, np.ndarray]
+) -> None:
+    """Its second part begins where its shard is full already."""
+    write(tmp_path / "whole", utterances)
+    with FeatureWriter(tmp_path / "parts", CONFIG, "float32") as writer:
+        for fileid, frames in utterances.items():
+            for part in (frames[:5], frames[5:6], frames[6:]):
+                writer.write(fileid, part)
+    files = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert sorted(path.name for path in (tmp_path / "parts").iterdir()) == files
+    for name in files:
+        assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 @given(st.data())
 def test_any_slice_of_an_utterance_is_that_slice(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     length = data.draw(st.integers(0, 9))

@@ -1,5 +1,6 @@
 """Long recordings are cut at their quietest places, and their frames stay as many and where they were."""
 
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpora.manifest import Utterance
+from artifacts.files import write_json
+from corpora.manifest import Utterance, write_manifest
 from units.batches import encode
+from units.extract import extract
+from units.features import FeatureReader, draw_frames
 from units.mfcc import Mfcc
 from units.pieces import Framing, framing_of, read_pieces
 
@@ -89,7 +93,47 @@ def test_a_long_recording_goes_through_the_encoder_in_pieces(tmp_path: Path) -> 
     waveform = np.random.default_rng(0).normal(0, 0.1, 5 * RATE).astype(np.float32)
     encoder = Counting()
     utterance = recording(tmp_path, waveform)
-    (found,) = encode(encoder, [utterance], lambda w: encoder.features(w, [1]), longest_s=1.0)
-    assert found[0] == [0]
+    found = list(encode(encoder, [utterance], lambda w: encoder.features(w, [1]), longest_s=1.0))
     assert encoder.longest <= RATE
-    np.testing.assert_array_equal(found[1][0][1], Counting().features(waveform[None], [1])[1][0])
+    assert [stretch.utterance for stretch in found] == [0] * len(found)
+    assert [frame for stretch in found for frame in stretch.frames] == list(range(Mfcc().num_frames(5 * RATE)))
+    frames = [stretch.arrays[1] for stretch in found]
+    assert [len(array) for array in frames] == [len(stretch.frames) for stretch in found]
+    np.testing.assert_array_equal(np.concatenate(frames), Counting().features(waveform[None], [1])[1][0])
+
+
+class Wide(Counting):
+    """The means of its windows, 512 times over, each its own multiple."""
+
+    def dim(self, layer: int) -> int:
+        return 512
+
+    def features(self, waveforms: np.ndarray, layers: Sequence[int]) -> dict[int, np.ndarray]:
+        (means,) = super().features(waveforms, layers[:1]).values()
+        return {layer: layer * means * np.arange(1, 513, dtype=np.float32) for layer in layers}
+
+
+@pytest.mark.parametrize("sample", [None, 1000])
+def test_a_long_recording_takes_no_more_memory_than_its_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sample: int | None
+) -> None:
+    """Features of 3 minutes and of 12, in pieces of 60 s at most: 3 layers of 512 are 18 MB a minute."""
+    encoder = Wide()
+    monkeypatch.setattr("units.extract.load", lambda *_: encoder)
+    write_json(tmp_path / "config.json", {"family": "custom"})
+    peaks = []
+    for minutes in (3, 12):
+        waveform = np.random.default_rng(minutes).normal(0, 0.1, minutes * 60 * RATE).astype(np.float32)
+        utterance = recording(tmp_path, waveform)
+        manifest = tmp_path / str(minutes) / "manifest.csv"
+        write_manifest(manifest, [utterance])
+        tracemalloc.start()
+        extract(tmp_path, [1, 2, 3], manifest, tmp_path / f"of-{minutes}", dtype="float32", sample=sample)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        for layer, frames in Wide().features(waveform[None], [1, 2, 3]).items():
+            found = FeatureReader(tmp_path / f"of-{minutes}" / f"L{layer:02d}").frames("long")
+            (positions,) = [slice(None)] if sample is None else draw_frames([frames.shape[1]], sample, 0)
+            np.testing.assert_array_equal(found, frames[0, positions])
+    assert encoder.longest <= 60 * RATE
+    assert peaks[1] < 1.2 * peaks[0]

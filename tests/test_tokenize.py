@@ -12,13 +12,14 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from artifacts.device import computing_in
 from artifacts.errors import InputError
 from corpora.manifest import Utterance, read_manifest, write_manifest
-from units.batches import WINDOW, Shard, encode, in_order, parse_shard, plan, read_speech, share
+from units.batches import WINDOW, Shard, encode, in_order, parse_shard, plan, read_speech, share, windows
 from units.extract import extract
 from units.features import FeatureReader, draw_frames
 from units.mfcc import Mfcc
-from units.quantizers import Quantizer, load_quantizer, write_quantizer
+from units.quantizers import Quantizer, assign, load_quantizer, write_quantizer
 from units.records import UnitSequence, read_units
 from units.take import take_units
 from units.tokenize import load_for, tokenize, tokenize_corpora
@@ -90,15 +91,20 @@ def test_each_quantizer_gets_its_layer_and_each_utterance_its_turn(manifest: Pat
     assert encoder.batch_sizes == ([1] * 5 if batch_samples == 0 else [3, 2])
 
 
-@given(st.lists(st.integers(1, 4), max_size=20), st.integers(0, 12), st.integers(1, 7))
-def test_batches_hold_each_utterance_once_with_its_equals(lengths: list[int], samples: int, window: int) -> None:
-    batches = list(plan(lengths, samples, window))
+@given(st.lists(st.integers(1, 4), max_size=20), st.integers(0, 12), st.integers(0, 4), st.integers(1, 7))
+def test_batches_hold_each_utterance_once_with_its_equals(
+    lengths: list[int], samples: int, longest: int, window: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("units.batches.WINDOW", window)
+        batches = list(plan(lengths, samples, longest))
     assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len({lengths[index] for index in batch}) == 1
         assert len(batch) == 1 or len(batch) * lengths[batch[0]] <= samples
+        assert len(batch) == 1 or lengths[batch[0]] <= longest
         assert batch[-1] // window == batch[0] // window
-    assert list(in_order((batch, batch) for batch in batches)) == list(range(len(lengths)))
+    assert list(in_order((index, index) for batch in batches for index in batch)) == list(range(len(lengths)))
 
 
 def test_waveforms_of_a_batch_are_those_of_its_utterances(manifest: Path) -> None:
@@ -109,29 +115,68 @@ def test_waveforms_of_a_batch_are_those_of_its_utterances(manifest: Path) -> Non
         seen.extend(waveforms)
         return {"same": waveforms}
 
-    for indices, found in encode(Loudness(5000), utterances, remember):
-        for index, arrays in zip(indices, found, strict=True):
-            expected = np.repeat(np.float32(LEVELS[index]) / np.float32(10), 320)
-            np.testing.assert_array_equal(arrays["same"], expected)
+    for index, stretch, arrays in encode(Loudness(5000), utterances, remember):
+        expected = np.repeat(np.float32(LEVELS[index]) / np.float32(10), 320)
+        np.testing.assert_array_equal(arrays["same"], expected)
+        assert stretch == range(len(LEVELS[index]))
     assert len(seen) == len(LEVELS)
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 5))
-def test_shards_are_whole_windows_of_all_utterances_in_order(lengths: list[int], of: int, window: int) -> None:
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=40), st.integers(1, 7), st.integers(1, 5), st.integers(1, 9))
+def test_batches_are_the_same_however_many_shards_there_are(
+    lengths: list[int], of: int, window: int, window_samples: int
+) -> None:
     utterances = [Utterance(str(i), Path("a"), length, "s") for i, length in enumerate(lengths)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("units.batches.WINDOW", window)
+        patch.setattr("units.batches.WINDOW_SAMPLES", window_samples)
         shards = [share(utterances, Shard(number, of)) for number in range(of)]
         assert [utterance for shard in shards for utterance in shard] == utterances
-        for shard in shards:
-            assert not shard or int(shard[0].fileid) % window == 0
+        batches = [
+            [int(shard[index].fileid) for index in batch]
+            for shard in shards
+            for batch in plan([utterance.num_samples for utterance in shard], 8)
+        ]
+        assert batches == list(plan(lengths, 8))
         if of == 1:
             assert len(shards[0]) == len(utterances)
+
+
+def test_a_window_ends_at_so_many_utterances_or_at_so_much_speech(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("units.batches.WINDOW", 3)
+    monkeypatch.setattr("units.batches.WINDOW_SAMPLES", 10)
+    found = list(windows([1, 1, 1, 4, 5, 9, 9, 10, 25, 5, 5, 1]))
+    assert found == [range(3), range(3, 6), range(6, 8), range(8, 9), range(9, 11), range(11, 12)]
 
 
 def test_shards_have_about_equally_much_speech() -> None:
     utterances = [Utterance(str(i), Path("a"), 1000 + i % 7, "s") for i in range(16 * WINDOW)]
     assert [len(share(utterances, Shard(number, 4))) // WINDOW for number in range(4)] == [4, 4, 4, 4]
+
+
+def test_shards_of_long_recordings_have_about_equally_much_speech() -> None:
+    """1,500 recordings of 5 to 25 minutes among eight: no shard is further from its eighth than by a window, 8 h."""
+    minutes = np.random.default_rng(0).uniform(5, 25, 1500)
+    utterances = [Utterance(str(i), Path("a"), int(length * 60 * 16000), "s") for i, length in enumerate(minutes)]
+    shards = [share(utterances, Shard(number, 8)) for number in range(8)]
+    assert [utterance for shard in shards for utterance in shard] == utterances
+    hours = [sum(utterance.num_samples for utterance in shard) / 16000 / 3600 for shard in shards]
+    np.testing.assert_allclose(hours, minutes.sum() / 60 / 8, atol=8.5)  # a window is full with its last recording
+
+
+def test_recordings_that_are_cut_share_no_batch_though_they_are_equally_long(tmp_path: Path) -> None:
+    """Chunks of 61 s, of which three have room in the 200 s of a batch on a GPU."""
+    utterances = []
+    for number in range(3):
+        waveform = np.repeat(np.arange(61 * 50) // 50 % 2 == number % 2, 320) / 10.0
+        soundfile.write(tmp_path / f"{number}.wav", waveform, 16000, subtype="FLOAT")
+        utterances.append(Utterance(f"u{number}", tmp_path / f"{number}.wav", len(waveform), "s"))
+    encoder = Loudness(200 * 16000)
+    found = [sequence for (sequence,) in tokenize(encoder, [nearest(1, [0, 1])], utterances)]
+    expected = [UnitSequence(f"u{number}", [0, 1] * 30 + [0], [50] * 61) for number in (0, 1, 2)]
+    expected[0].units[:] = expected[2].units[:] = [1, 0] * 30 + [1]
+    assert found == expected
+    assert set(encoder.batch_sizes) == {1}
 
 
 @pytest.mark.parametrize("text", ["4/4", "1", "a/b", "-1/2", "1/0"])
@@ -285,6 +330,15 @@ def test_an_encoder_is_described_on_the_command_line(tmp_path: Path) -> None:
     done = run("units.encoders", "describe", "--settings", '{"family": "phones"}', "--output", tmp_path / "mfcc")
     assert done.returncode == 2
     assert "family: found \"phones\", expected 'hub', 'custom' or 'mfcc'" in done.stderr
+
+
+def test_distances_to_centroids_stay_float32(tmp_path: Path) -> None:
+    """bfloat16 has 256 and 258, nothing between: there 256.9 would be as near to both, and the first be taken."""
+    config = {"kind": "kmeans", "num_units": 2, "encoder": "mfcc", "layer": 1, "frame_rate_hz": 50.0}
+    write_quantizer(tmp_path / "kmeans", config, {"centroids": np.array([[256], [257]], dtype=np.float32)})
+    quantizer, frames = load_quantizer(tmp_path / "kmeans"), np.array([[256.9], [256.1]], dtype=np.float32)
+    with computing_in("bfloat16", "cpu"):
+        np.testing.assert_array_equal(assign(quantizer, frames), [1, 0])
 
 
 def test_a_quantizer_of_another_encoder_or_width_is_refused(mfcc: Path, tmp_path: Path) -> None:

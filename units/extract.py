@@ -75,13 +75,19 @@ def extract(
             }
             writers[layer] = stack.enter_context(FeatureWriter(folders[layer], config, dtype))
         progress = stack.enter_context(Progress(f"extract {manifest.parent.name}", len(utterances), "utterances"))
-        for indices, found in encode(encoder, utterances, compute):
-            for index, arrays in zip(indices, found, strict=True):
-                for layer, frames in arrays.items():
-                    kept = frames[drawn[index]] if drawn else frames
-                    if len(kept):
-                        writers[layer].write(utterances[index].fileid, kept)
-            progress.advance(len(indices))
+        for index, stretch, arrays in encode(encoder, utterances, compute):
+            for layer, frames in arrays.items():
+                kept = frames[_within(stretch, drawn[index])] if drawn else frames
+                if len(kept):
+                    writers[layer].write(utterances[index].fileid, kept)
+            if stretch.stop == num_frames[index]:
+                progress.advance()
+
+
+def _within(stretch: range, positions: np.ndarray) -> np.ndarray:
+    """Which frames of a stretch are among the rising positions, (drawn,), counted from its first."""
+    first, last = np.searchsorted(positions, [stretch.start, stretch.stop])
+    return positions[first:last] - stretch.start
 
 
 def _computation(

@@ -172,7 +172,7 @@ class FeatureReader:
 class FeatureWriter:
     """Write a feature set, utterance by utterance; the folder appears when the block ends well.
 
-    Each utterance goes to its shard at once: nothing is held in memory, however many writers there are.
+    Frames go to their shard at once: nothing is held in memory, however many writers there are.
 
     Args:
         folder: Where it goes.
@@ -194,7 +194,7 @@ class FeatureWriter:
         return self
 
     def write(self, fileid: str, frames: np.ndarray) -> None:
-        """Add one utterance: frames (frames, dim) of any float type.
+        """Add frames (frames, dim), of any float type, of an utterance: the next one, or more of the one before.
 
         Raises:
             InputError: A value is not finite, or does not fit the stored type.
@@ -211,25 +211,35 @@ class FeatureWriter:
                 f"{fileid}: found a feature of size {largest:g}, expected at most {np.finfo(self.dtype).max:g}: "
                 f"the largest {self.dtype} holds"
             )
+        if not self._index or self._index[-1]["fileid"] != fileid:
+            self._begin(fileid)
+        assert self._shard is not None
+        self._shard.write(stored.data)
+        self._index[-1]["num_frames"] += len(stored)
+        self._shard_frames += len(stored)
+        self._num_frames += len(stored)
+
+    def _begin(self, fileid: str) -> None:
+        """Give an utterance its place: all its frames lie in one shard, a new one where the last is full."""
+        if self._shard_bytes() >= SHARD_BYTES:
+            self._finish_shard()
         if self._shard is None:
             self._shard = self._stack.enter_context((self._temporary / self._shard_name()).open("wb"))
             self._shard.seek(HEADER_BYTES)  # the header says how many frames there are: it comes last
-        place = (fileid, self._shard_name(), self._shard_frames, len(stored))
+        place = (fileid, self._shard_name(), self._shard_frames, 0)
         self._index.append(dict(zip(COLUMNS, place, strict=True)))
-        self._shard.write(stored.data)
-        self._shard_frames += len(stored)
-        self._num_frames += len(stored)
-        if self._shard_frames * self._dim * self.dtype.itemsize >= SHARD_BYTES:
-            self._finish_shard()
 
     def _shard_name(self) -> str:
         return f"shard-{self._num_shards:05d}.safetensors"
+
+    def _shard_bytes(self) -> int:
+        return self._shard_frames * (self._dim or 0) * self.dtype.itemsize
 
     def _finish_shard(self) -> None:
         if self._shard is None:
             return
         shape = [self._shard_frames, self._dim]
-        size = self._shard_frames * (self._dim or 0) * self.dtype.itemsize
+        size = self._shard_bytes()
         described = {"dtype": SAFETENSORS_DTYPES[self.dtype.name], "shape": shape, "data_offsets": [0, size]}
         header = json.dumps({"features": described}).encode().ljust(HEADER_BYTES - 8)
         assert len(header) == HEADER_BYTES - 8

@@ -2,12 +2,13 @@
 
 All wanted quantizers share one forward pass. A corpus may be shared out among jobs: batches are formed
 before it is, so that units are the same, to the last bit, however many jobs there are. Each job writes
-its piece of each system's units; ``units.join`` makes them one file.
+its piece of each system's units; ``units.take`` makes them one file.
 """
 
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +42,13 @@ def tokenize(
     def units_of(waveforms: np.ndarray) -> dict[int, np.ndarray]:
         return dict(enumerate(unit_frames(encoder, quantizers, waveforms)))
 
-    def batches() -> Iterator[tuple[list[int], list[list[UnitSequence]]]]:
-        for indices, units in encode(encoder, utterances, units_of):
-            yield (
-                indices,
-                [
-                    [UnitSequence(utterances[index].fileid, *run_length(frames)) for frames in found.values()]
-                    for index, found in zip(indices, units, strict=True)
-                ],
-            )
+    def sequences() -> Iterator[tuple[int, list[UnitSequence]]]:
+        for index, stretches in groupby(encode(encoder, utterances, units_of), lambda stretch: stretch.utterance):
+            parts = [stretch.arrays for stretch in stretches]
+            found = [np.concatenate([part[number] for part in parts]) for number in range(len(quantizers))]
+            yield index, [UnitSequence(utterances[index].fileid, *run_length(frames)) for frames in found]
 
-    return in_order(batches())
+    return in_order(sequences())
 
 
 def unit_frames(encoder: Encoder, quantizers: Sequence[Quantizer], waveforms: np.ndarray) -> list[np.ndarray]:
