@@ -1,10 +1,14 @@
 """Steps at the paper's size on a GPU that is only pretended: tensors with shapes, kinds and a device, without values.
 
-What a real one would refuse, or wait for, is an error here: tensors of two devices in one operation, and a value that
-the host asks for. Nothing is computed; there is no backward pass, which needs a real device.
+What a real one would refuse, or wait for, is an error here: tensors of two devices in one operation, a value that the
+host asks for, and in a step of training a copy between host and device that the host waits for. Nothing is computed;
+there is no backward pass, which needs a real device.
 """
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +16,8 @@ import torch
 from conftest import REPOSITORY
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModel
 from transformers.modeling_utils import PreTrainedModel
 
 from artifacts.device import Precision
@@ -29,9 +35,24 @@ from spidr.learner import SpidR
 from spidr.model import Transformer
 from spidr.settings import Recipe
 from spidr.step import Stepper
+from units.spin.batches import Views
+from units.spin.model import Base, Spin, load_base
+from units.spin.settings import SpinRecipe
+from units.spin.train import Stepper as SpinStepper
 
 GPU = torch.device("cuda")
 CONFIG = REPOSITORY / "config"
+
+
+class NoCopyWaitedFor(TorchDispatchMode):
+    """Refuses copies between host and device that are not ``non_blocking``: a tensor made of a number is such a one."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        found = func(*args, **kwargs)
+        if func is torch.ops.aten._to_copy.default and args[0].device != found.device:
+            assert kwargs.get("non_blocking"), f"{tuple(found.shape)} is copied from {args[0].device} to {found.device}"
+        return found
 
 
 @pytest.fixture
@@ -68,7 +89,9 @@ def test_a_step_of_pretraining_stays_on_the_gpu_and_waits_for_nothing(gpu: None,
     assert recipe.training.precision == "bfloat16"
     batch = batch_of(recipe, rows=12)
     for step in (0, recipe.num_steps - 1):
-        objective, norm = Stepper(learner_of(recipe), recipe, 0, ALONE).step([batch, batch], step)
+        stepper = Stepper(learner_of(recipe), recipe, 0, ALONE)
+        with NoCopyWaitedFor():
+            objective, norm = stepper.step([batch, batch], step)
         assert {figure.device.type for figure in (*objective, norm)} == {"cuda"}
         assert {figure.dtype for figure in (*objective[:3], norm)} == {torch.float32}
         with pytest.raises(DataDependentOutputException):
@@ -81,6 +104,39 @@ def test_layers_and_predictions_are_read_on_the_gpu(gpu: None) -> None:
     encoder = PretrainedEncoder(recipe.model, learner.student, learner.heads)
     read = encoder.features_and_predictions(torch.zeros(4, 160_000).to(GPU), [0, 6, 12], [5, 12])
     assert {(found.device.type, found.dtype) for of in read for found in of.values()} == {("cuda", torch.float32)}
+
+
+def base_of(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Base:
+    """A base at its paper's size, whose weights are made on the GPU instead of being read and moved there."""
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, _: self)
+    described: dict[str, Any] = {"num_layers": 12, "frame_rate_hz": 50.0, "tap": "block"}
+    if kind == "spidr":
+        learner = learner_of(load_settings(Recipe, str(CONFIG / "spidr/base.yaml")))
+        monkeypatch.setattr("units.spin.spidr.load_learner", lambda _: learner)
+    else:
+        with GPU:
+            model = AutoModel.from_config(AutoConfig.for_model(kind))
+        monkeypatch.setattr(AutoModel, "from_pretrained", lambda *_, **__: (model, {"missing_keys": []}))
+        described |= {"source": kind, "standardize": True}
+    (folder / "config.json").write_text(json.dumps({"family": "spidr" if kind == "spidr" else "hub", **described}))
+    return load_base(folder)
+
+
+@pytest.mark.parametrize("kind", ["hubert", "wavlm", "spidr"])
+def test_a_step_of_spin_stays_on_the_gpu_and_waits_for_nothing(
+    gpu: None, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_settings(SpinRecipe, str(CONFIG / "spin/base.yaml"))
+    assert recipe.training.precision == "bfloat16"
+    with GPU:
+        spin = Spin(base_of(kind, tmp_path, monkeypatch), recipe.model, 0)
+    crops = np.zeros((15, recipe.batches.max_samples), np.float32)
+    stepper = SpinStepper(spin, recipe, 0)
+    with NoCopyWaitedFor():
+        tally, norm = stepper.step(Views(["a"] * len(crops), crops, crops), 0)
+    assert {(figure.device.type, figure.dtype) for figure in (*tally, norm)} == {("cuda", torch.float32)}
+    with pytest.raises(DataDependentOutputException):
+        tally.loss.item()
 
 
 def language_model() -> tuple[SlmRecipe, PreTrainedModel]:
@@ -100,7 +156,9 @@ def test_a_step_of_a_language_model_stays_on_the_gpu_and_waits_for_nothing(gpu: 
         inputs=tokens, targets=tokens, positions=positions, pieces=pieces, num_predicted=rows * context
     )
     batch = as_tensors(packed, "rows").to(GPU)
-    outcome = SlmStepper(model, recipe, 0, ALONE).step([batch] * recipe.training.accumulation, 5)
+    stepper = SlmStepper(model, recipe, 0, ALONE)
+    with NoCopyWaitedFor():
+        outcome = stepper.step([batch] * recipe.training.accumulation, 5)
     assert {(figure.device.type, figure.dtype) for figure in outcome} == {("cuda", torch.float32)}
     with pytest.raises(DataDependentOutputException):
         outcome.loss.item()

@@ -14,7 +14,7 @@ import soundfile
 import torch
 import transformers
 from conftest import TINY
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import spidr.batches
 import spidr.train
@@ -32,6 +32,7 @@ from units.spin.model import Spin, load_base, write_spin
 from units.spin.settings import SpinRecipe
 from units.spin.train import Stepper, main, train
 from units.tokenize import load_for, unit_frames
+from units.weights import source_checksums
 
 pytest.importorskip("parselmouth")
 
@@ -51,7 +52,8 @@ def write_hub(folder: Path, model_type: str, **options: Any) -> Path:
     config = transformers.AutoConfig.for_model(model_type, **(SMALL | options))
     transformers.AutoModel.from_config(config).save_pretrained(folder / "source")
     described = {"family": "hub", "model_type": model_type, "frame_rate_hz": 50.0, "tap": "block", "num_layers": 3}
-    described |= {"source": str(folder / "source"), "revision": None, "standardize": False}
+    source = str(folder / "source")
+    described |= {"source": source, "revision": None, "checksums": source_checksums(source), "standardize": False}
     (folder / "config.json").write_text(json.dumps(described))
     return folder
 
@@ -356,9 +358,21 @@ def test_another_base_trains_anew(
     call(command(base, manifest, tmp_path / "spun", 3), monkeypatch)
     call(command(base, manifest, tmp_path / "spun", 4), monkeypatch)  # to train longer is no other training
     assert "training anew" not in capsys.readouterr().err
-    write_encoder(base, build_learner(load_learner(base).settings, 1), {"seed": 1})
+    config = (base / "config.json").read_bytes()
+    write_encoder(base, build_learner(load_learner(base).settings, 1), {})
+    assert (base / "config.json").read_bytes() == config
     call(command(base, manifest, tmp_path / "spun", 4), monkeypatch)
     assert "training anew" in capsys.readouterr().err
+
+
+def test_a_base_whose_source_has_changed_is_refused(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = write_hub(tmp_path / "base", "hubert")
+    weights = base / "source" / "model.safetensors"
+    save_file({name: 1.5 * tensor for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    with pytest.raises(InputError, match="the source has changed; describe the encoder anew"):
+        call(command(base, manifest, tmp_path / "spun", 1), monkeypatch)
 
 
 @pytest.mark.slow

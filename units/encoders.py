@@ -20,8 +20,9 @@ from artifacts.errors import InputError, run
 from artifacts.files import read_json_object, require_keys, write_json
 from artifacts.settings import Settings, load_settings
 from corpora.audio import SAMPLE_RATE_HZ
-from units.registry import HUB_TYPES, REGISTRY, find, table_text
+from units.registry import HUB_TYPES, REGISTRY, find, hub_source, table_text
 from units.settings import CustomEncoder, HubEncoder, MfccEncoder
+from units.weights import source_checksums
 
 if TYPE_CHECKING:
     import torch
@@ -203,7 +204,7 @@ class _Family(Settings):
 
 
 def describe(settings: Described) -> dict[str, Any]:
-    """What config.json holds; of a model on the hub, the commit its name stands for now.
+    """What config.json holds; of a model on the hub, the commit its name stands for now, of a folder's its checksums.
 
     Raises:
         InputError: The source or loader is not there, is no encoder, or has fewer layers than are wanted.
@@ -221,7 +222,7 @@ def describe(settings: Described) -> dict[str, Any]:
 
 def _describe_hub(settings: HubEncoder) -> dict[str, Any]:
     released = find(settings.source)
-    source = released.source if released else settings.source
+    source = hub_source(settings.source)
     where, revision = _find_config(source)
     model = read_json_object(where)
     if model.get("model_type") not in HUB_TYPES:
@@ -241,6 +242,7 @@ def _describe_hub(settings: HubEncoder) -> dict[str, Any]:
         "num_layers": model[layers],
         "source": source,
         "revision": revision,
+        "checksums": source_checksums(source),
         "standardize": released.standardize if released and settings.standardize is None else settings.standardize,
     }
 

@@ -8,22 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artifacts.files import read_json, sha256
+from artifacts.files import read_json
+from units.weights import checksum, encoder_checksums
 
 KEY = "made_from"
 """Under which a JSON file beside the thing says it."""
 
 
 def made_from(encoder_folder: Path, manifest: Path, **settings: Any) -> dict[str, Any]:
-    """What decides the outcome of a pass: checksums of the encoder and the manifest, and its settings."""
-    weights = [
-        file
-        for file in sorted(encoder_folder.rglob("*.safetensors"))
-        if "training" not in file.parts  # its checkpoints
-    ]
-    files = [encoder_folder / "config.json", *weights]
-    checksums = {str(file.relative_to(encoder_folder)): sha256(file) for file in files}
-    return {"encoder": checksums, "manifest": sha256(manifest), **settings}
+    """What decides the outcome of a pass: checksums of the encoder and the manifest, and its settings.
+
+    Raises:
+        InputError: As `encoder_checksums`.
+    """
+    return {"encoder": encoder_checksums(encoder_folder), "manifest": checksum(manifest), **settings}
 
 
 def is_there(record: Path, origin: Mapping[str, Any]) -> bool:

@@ -107,6 +107,7 @@ def _nearest(centroids: np.ndarray, frames: np.ndarray) -> np.ndarray:
     import torch
 
     points, means = (torch.as_tensor(array, dtype=torch.float32) for array in (frames, centroids))
-    scores = points @ means.T - means.square().sum(dim=1) / 2
+    with torch.autocast("cpu", enabled=False):  # bfloat16 makes other units of frames that are near no tie
+        scores = points @ means.T - means.square().sum(dim=1) / 2
     nearest: np.ndarray = scores.argmax(dim=-1).numpy()
     return nearest

@@ -271,6 +271,12 @@ def find(source: str) -> Released | None:
     return REGISTRY.get(source) or by_source.get(source.removeprefix(HUB))
 
 
+def hub_source(source: str) -> str:
+    """Where a model of transformers lies, as an experiment names it: of an entry its name on the hub, else as given."""
+    released = find(source)
+    return released.source if released else source
+
+
 def table_text() -> str:
     """The registry as aligned columns, and how an entry is used."""
     rows = [["NAME", "ENCODER", "TYPE", "LAYERS", "DIM", "HZ", "TAP", "STANDARDIZE", "PARAMETERS", "LICENCE", "SOURCE"]]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from artifacts.errors import InputError
@@ -39,6 +40,14 @@ class Views:
     """float32 (rows, samples)."""
     perturbed: np.ndarray
     """The same crops as another speaker's, float32 (rows, samples)."""
+
+    def to(self, device: torch.device) -> torch.Tensor:
+        """Both views on a device, float32 (2 * rows, samples), the originals first; the copy is not waited for."""
+        views = (torch.from_numpy(self.original), torch.from_numpy(self.perturbed))
+        rows, num_samples = self.original.shape
+        # Pinned memory, from which a GPU copies while the host goes on; torch keeps it for the next batches.
+        both = torch.empty(2 * rows, num_samples, pin_memory=device.type == "cuda")
+        return torch.cat(views, out=both).to(device, non_blocking=True)
 
 
 class Batches:

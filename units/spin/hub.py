@@ -54,5 +54,5 @@ class HubBase(HubModel):
     def write(self, folder: Path, provenance: dict[str, Any]) -> None:
         """Write an encoder folder of family hub with its model in it."""
         self._model.save_pretrained(folder / MODEL)
-        given = {key: value for key, value in self.config.items() if key != "revision"}
+        given = {key: value for key, value in self.config.items() if key not in ("revision", "checksums")}
         write_json(folder / "config.json", given | {"source": MODEL, "provenance": provenance})

@@ -59,12 +59,14 @@ def swapped_prediction(first: Tensor, second: Tensor, settings: ModelSettings, w
     logs = [(view / settings.temperature).log_softmax(-1) for view in (first, second)]
     loss = sum(-(target * log).sum() for target, log in zip(targets, logs, strict=True)) / 2
     codes = [log.detach().argmax(-1) for log in logs]
+    used = torch.cat(codes)
     agreed = sum((code == target.argmax(-1)).sum() for code, target in zip(codes, targets, strict=True))
     return Tally(
         loss=torch.as_tensor(loss),
-        num_frames=first.new_tensor(len(first)),
+        num_frames=first.new_full((), len(first)),  # new_tensor would copy it to the device, and wait
         agreed=torch.as_tensor(agreed).to(first.dtype),
-        counts=torch.bincount(torch.cat(codes), minlength=first.shape[1]).to(first.dtype),
+        # bincount would ask the device for the largest code, and wait.
+        counts=first.new_zeros(first.shape[1]).index_add_(0, used, first.new_ones(len(used))),
         predictions=sum((log.detach().exp().sum(0) for log in logs), start=first.new_zeros(first.shape[1])),
     )
 

@@ -33,6 +33,7 @@ from units.spin.batches import Batches, Views, read_ahead
 from units.spin.model import Spin, load_base, write_spin
 from units.spin.objective import Tally, swapped_prediction
 from units.spin.settings import SpinRecipe, learning_rate
+from units.weights import encoder_checksums
 
 
 class Outcome(NamedTuple):
@@ -73,9 +74,8 @@ class Stepper:
         self._gradients.clear()
         self.spin.normalize_codebook()
         torch.manual_seed(seed_for(self.seed, "dropout", step, self.workers.rank))
-        waveforms = torch.cat([torch.from_numpy(views.original), torch.from_numpy(views.perturbed)]).to(self._device)
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self.recipe.training.precision == "bfloat16"):
-            cosines: Tensor = self.spin(waveforms)
+            cosines: Tensor = self.spin(views.to(self._device))
         half = len(cosines) // 2
         tally = swapped_prediction(cosines[:half], cosines[half:], self.recipe.model, self.workers)
         tally.loss.backward()  # type: ignore[no-untyped-call]
@@ -246,7 +246,7 @@ def _train_and_write(recipe: SpinRecipe, given: argparse.Namespace, workers: Wor
         if workers.is_first:
             stack.enter_context(locked(folder))
             made_from = {
-                "base": sha256(given.base / "config.json"),
+                "base": encoder_checksums(given.base),
                 "manifests": [sha256(path) for path in given.train],
             }
             decisive = {**settings, "training": {"precision": recipe.training.precision}}
