@@ -20,9 +20,9 @@ from artifacts.device import DeviceName, choose_device
 from artifacts.errors import InputError, run
 from artifacts.provenance import provenance
 from eval.frames import Frames, FrameSource, feature_frames, gather, unit_frames
+from eval.resampling import draw_interval
 from eval.scores import Subject, parse_subject, write_score
-from eval.segments import Segment, frame_spans, read_item
-from eval.statistics import NUM_RESAMPLES, bootstrap_interval
+from eval.segments import Segment, Spans, frame_spans, read_item
 from units.records import read_vocabulary
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def condition_name(speaker: Speaker, context: Context, segments: Segments) -> st
 
 
 def build_dataset(
-    item: Path,
     segments: Sequence[Segment],
+    spans: Spans,
     source: FrameSource,
     distance: DistanceName,
     device: "torch.device",
@@ -77,7 +77,7 @@ def build_dataset(
         folder: Where the frames lie while the dataset lives, in a file without a name.
 
     Raises:
-        InputError: A segment has no frames, or frames do not suit the distance.
+        InputError: Frames are not finite, or do not suit the distance.
     """
     import polars as pl
     import torch
@@ -92,8 +92,7 @@ def build_dataset(
         normalised: Frames = alone[0].numpy()
         return normalised
 
-    spans = frame_spans(item, segments, source.num_frames, source.frame_rate_hz)
-    data, places = gather(source, segments, spans, prepare, folder)
+    data, places = gather(source, segments, spans.frames, prepare, folder)
     columns = {
         "#phone": [segment.label for segment in segments],
         "prev-phone": [segment.previous for segment in segments],
@@ -212,7 +211,7 @@ def score_abx(
         item: ZeroSpeech item file.
         contexts: Whether A, B and X share their neighbouring phones, or have any.
         kind: What the segments of the item file are.
-        resample: What the interval is a bootstrap over. The speakers of A and B: instances of one speaker are not
+        resample: What the interval and comparisons draw. The speakers of A and B: instances of one speaker are not
             independent, and pairs of phones are no sample but the inventory. Or the pairs of phones, where speakers
             are too few to draw from.
     """
@@ -220,7 +219,8 @@ def score_abx(
     chosen = choose_device(device)
     cells: dict[tuple[Speaker, Context], pl.DataFrame] = {}
     for system in systems:
-        frames = build_dataset(item, segments, system.source, distance, chosen, system.output)
+        spans = frame_spans(item, segments, system.source.num_frames, system.source.frame_rate_hz)
+        frames = build_dataset(segments, spans, system.source, distance, chosen, system.output)
         for speaker in speakers:
             for context in contexts:
                 if (speaker, context) not in cells:
@@ -241,6 +241,7 @@ def score_abx(
                     "n": "cells: one A and B, context and speaker(s)",
                     "num_triples": sum(row["num_triples"] for row in rows),
                     "num_segments": len(segments),
+                    **spans.conditions,
                 }
                 write_abx(
                     system,
@@ -270,12 +271,8 @@ def write_abx(
 ) -> None:
     """Write one score and its pairs."""
     scores, weights = [row["score"] for row in rows], [row["weight"] for row in rows]
-    pairs = [" ".join(sorted((row["phone_a"], row["phone_b"]))) for row in rows]
-    drawn = [row["speaker"] for row in rows] if resample == "speakers" else pairs
-    low, high = bootstrap_interval(scores, weights=weights, clusters=drawn, seed=seed)
-    what = "speakers of A and B" if resample == "speakers" else "pairs of phones"
-    interval = f"percentile bootstrap over {len(set(drawn))} {what}, {NUM_RESAMPLES} resamples"
-    conditions = {**conditions, "interval": interval}
+    low, high, interval = draw_interval(rows, scores, resample, weights=weights, seed=seed)
+    conditions = {**conditions, **interval}
     write_score(
         system.output,
         system.subject,

@@ -1,17 +1,34 @@
 """What was run, and how sure one can be of what it showed: two short texts around the story."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
-from eval.evidence import spoken_name
+from artifacts.files import read_json_object
+from eval.comparisons import PairOfSystems
+from eval.evidence import Files, score_file, spoken_name
 from eval.foretelling import LANGUAGE_METRICS
 from eval.materials import LanguageModel, Materials, Speech
-from eval.metrics import METRICS
+from eval.metrics import METRICS, Resampled
+from eval.paired import SIGNIFICANCE
+from eval.resampling import NAMES
 from eval.results import CODEBOOK, TOPLINE, TOPLINES, Result, estimate, group, unit_label
+from eval.statistics import least_p_value
 from eval.wording import count_text, listed, time_text
 
-FEWEST_CLUSTERS = 6  # with k clusters the least two-sided p of a sign-flip test is 2 / 2^k: 0.03 of 6, 0.06 of 5
 TRAINING = ("trains encoders", "trains language models")
+DRAWN_FOR = {
+    **dict.fromkeys(("abx_continuous", "abx_codebook", "abx_units"), "ABX"),
+    **{"map_words": "MAP", "pnmi": "PNMI"},
+}
+"""Metrics whose items are drawn by what they belong to, and what stands for them after the number of it."""
+
+
+class Drawn(NamedTuple):
+    """For which metrics intervals draw something, and how much of it there is, by dataset and condition."""
+
+    metrics: dict[str, None]
+    numbers: set[int]
 
 
 def account(results: Sequence[Result], materials: Materials) -> str:
@@ -116,19 +133,23 @@ def pair_counts(results: Sequence[Result]) -> list[str]:
     return [f"{count_text(number, 'pair')} of {spoken_name(name)}" for name, number in counts.items()]
 
 
-def certainty(results: Sequence[Result], materials: Materials) -> list[str]:
-    """How sure one can be, in short paragraphs: what the intervals draw, how wide they are, what they leave out."""
+def certainty(
+    results: Sequence[Result], materials: Materials, files: Files, pairs: Sequence[PairOfSystems]
+) -> list[str]:
+    """How sure one can be, in short paragraphs: what the intervals draw, how wide they are, what they leave out.
+
+    Args:
+        files: Score files, which say what their intervals draw; of a score without one nothing is said.
+        pairs: The systems that were compared.
+    """
     ours = [r for r in results if r.source == "ours"]
-    found = [_what_is_drawn(ours, materials), _widths(ours), _trainings(materials), _selection(ours)]
+    found = [_what_is_drawn(ours, files, pairs), _widths(ours), _trainings(materials), _selection(ours)]
     return [paragraph for paragraph in found if paragraph]
 
 
-def _what_is_drawn(results: Sequence[Result], materials: Materials) -> str:
-    annotated = [c for c in materials.speech if any(r.dataset == c.name and r.slm is None for r in results)]
-    speakers = frozenset[str]().union(*(corpus.speakers for corpus in annotated))
-    over = [f"{count_text(len(speakers), 'speaker')} (ABX, PNMI)"] if speakers else []
-    if words := [r.n for r in results if r.metric == "map_words" and r.n]:
-        over.append(f"{count_text(max(words), 'spoken word')} (MAP)")
+def _what_is_drawn(results: Sequence[Result], files: Files, pairs: Sequence[PairOfSystems]) -> str:
+    drawn = _draws(results, files)
+    over = [f"{_numbers_text(what, of.numbers)} ({', '.join(of.metrics)})" for what, of in drawn.items()]
     over += pair_counts(results)
     bootstrap = f"a bootstrap over {listed(over)}" if over else "a bootstrap"
     text = (
@@ -137,12 +158,40 @@ def _what_is_drawn(results: Sequence[Result], materials: Materials) -> str:
         "cannot be paired, the intervals of both must not touch. Each is judged by itself: of twenty such judgements "
         "one may be wrong."
     )
-    if 0 < len(speakers) < FEWEST_CLUSTERS:
-        text += (
-            f" {count_text(len(speakers), 'speaker')} are few: intervals over them are rather too narrow, and no "
-            "permutation test over them can reach p = 0.05, which is why pages under compare/ show no such difference."
-        )
-    return text
+    return text + "".join(
+        f" Over {_numbers_text(what, few)}, which is few, intervals are rather too narrow, and a permutation test, "
+        f"adjusted for the others of two systems, cannot always be below p = {SIGNIFICANCE}: their page under compare/ "
+        "says where no difference can be shown."
+        for what, of in drawn.items()
+        if (few := {number for number in of.numbers if _is_few(what, number, pairs)})
+    )
+
+
+def _is_few(resample: Resampled, number: int, pairs: Sequence[PairOfSystems]) -> bool:
+    """Whether a test over so many can show nothing, by itself or among others, and could over more of them."""
+    least = least_p_value(number)
+    hidden = any((c.resample, c.n) == (resample, number) for pair in pairs for c in pair.out_of_reach)
+    return (hidden or least >= SIGNIFICANCE) and least_p_value(number + 1) < least
+
+
+def _draws(results: Sequence[Result], files: Files) -> dict[Resampled, Drawn]:
+    """What the intervals draw, as the scores say it."""
+    found: dict[Resampled, Drawn] = {}
+    for name, spoken in DRAWN_FOR.items():
+        paths = [score_file(r, files) for r in results if r.metric == name]
+        for conditions in (read_json_object(path).get("conditions", {}) for path in paths if path):
+            if "resample" in conditions:
+                drawn = found.setdefault(conditions["resample"], Drawn({}, set()))
+                drawn.metrics[spoken] = None
+                drawn.numbers.add(conditions["num_resampled"])
+    return found
+
+
+def _numbers_text(resample: Resampled, numbers: Collection[int]) -> str:
+    """``40 speakers``, ``33 to 40 speakers``."""
+    least, most = min(numbers), max(numbers)
+    counted = count_text(most, *NAMES[resample])
+    return counted if least == most else f"{least:,} to {counted}"
 
 
 def _widths(results: Sequence[Result]) -> str:

@@ -11,35 +11,42 @@ from pathlib import Path
 from artifacts.errors import run
 from artifacts.files import atomic_file
 from eval.metrics import Metric, metric
-from eval.paired import SIGNIFICANCE, Comparison, better, compare, holm
+from eval.paired import SIGNIFICANCE, Comparison, better, compare, holm, out_of_reach
 from eval.results import training_label, unit_label
-from eval.scores import read_scores
-from eval.wording import listed
+from eval.scores import add_names_argument, parse_names, read_scores
+from eval.wording import count_text, listed
 
 
-def verdict(a: str, b: str, winners: Mapping[str, str | None]) -> str:
+def verdict(
+    a: str, b: str, winners: Mapping[str, str | None], too_few: Mapping[str, Sequence[str]] | None = None
+) -> str:
     """One sentence that claims what the tests show and no more.
 
     Args:
         winners: The better system by label of each metric that was tested, None where no difference was shown.
+        too_few: Labels whose tests could have shown none, by what they are over.
     """
     if not winners:
         return f"Nothing could be tested: {a} and {b} share no metric over the same items."
     won = {name: [label for label, winner in winners.items() if winner == name] for name in (a, b)}
     parts = [f"**{name}** is better on {listed(labels)}" for name, labels in won.items() if labels]
-    if undecided := [label for label, winner in winners.items() if winner is None]:
+    hidden = too_few or {}
+    beyond = {label for labels in hidden.values() for label in labels}
+    if undecided := [label for label, winner in winners.items() if winner is None and label not in beyond]:
         parts.append(f"no difference is shown on {listed(undecided)}")
+    parts += [f"over {few} no difference can be shown on {listed(labels)}" for few, labels in hidden.items()]
     sentence = "; ".join(parts)
     return sentence[0].upper() + sentence[1:] + "."
 
 
-def describe(paths: Sequence[Path]) -> dict[str, str]:
+def describe(paths: Sequence[Path], names: Mapping[str, str] | None = None) -> dict[str, str]:
     """What a system is and what its language models learnt from, as its scores tell: rows of the page's first table.
 
     Args:
         paths: Score files of the system.
+        names: What models are called, by encoder.
     """
-    scores = read_scores(paths)
+    scores = read_scores(paths, names)
     of_units = [score for score in scores if score["num_units"] is not None]
     trainings: dict[str, list[int]] = {}
     for score in scores:
@@ -63,10 +70,10 @@ def _each(texts: Iterable[str]) -> str:
 HEADINGS = ("metric", "{a}", "{b}", "difference", "95% interval", "n", "p", "p, adjusted", "better")
 NOTES = f"""\
 The difference is {{a}} minus {{b}}. ABX, MAP and accuracies are in percent, their differences in points. The
-interval is a bootstrap over the items that both were scored on (over their speakers for ABX and for metrics of units);
-p is that of a two-sided sign-flip permutation test over the same. One is called better where p, adjusted for the
-{{tests}} tests of this page (Holm), is below {SIGNIFICANCE}; the intervals are not adjusted. Where no difference is
-shown there may be one: over n speakers p is about 2/2ⁿ at least, so that fewer than six can show none.
+interval is a bootstrap over the items that both were scored on, p that of a two-sided sign-flip permutation test over
+the same; what n counts (speakers, words, pairs of phones) is drawn and flipped with all its items. One is called better
+where p, adjusted for the {{tests}} of this page (Holm), is below {SIGNIFICANCE}; the intervals are not adjusted. Where
+no difference is shown there may be one: over n speakers p is 2/2ⁿ at least, and more when adjusted.
 """
 SEEDS_NOTE = """\
 Language models were trained with {seeds_a} seed(s) for {a} and {seeds_b} for {b}: the tests say what other items
@@ -80,7 +87,10 @@ def judge(a: str, b: str, comparisons: Sequence[Comparison]) -> tuple[str, list[
     tested = {c: c.p_value for c in comparisons if c.p_value is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     winners = {c: better(c, p, a, b) for c, p in adjusted.items()}
-    sentence = verdict(a, b, {c.label: winner for c, winner in winners.items()}) + _caution(winners)
+    too_few: dict[str, list[str]] = {}
+    for c, least in out_of_reach(comparisons).items():
+        too_few.setdefault(f"{c.drawn}, where p, adjusted, is {least:.2g} at least,", []).append(c.label)
+    sentence = verdict(a, b, {c.label: winner for c, winner in winners.items()}, too_few) + _caution(winners)
     return sentence, [_row(c, adjusted.get(c), winners.get(c)) for c in comparisons]
 
 
@@ -100,7 +110,7 @@ def to_markdown(
         f"{sentence}\n",
         *_table([["", a, b], ["---"] * 3, *(row for row in subjects if any(row[1:]))] if subjects else []),
         *_table([headings, ["---", *["---:"] * (len(headings) - 2), "---"], *rows]),
-        NOTES.format(a=a, b=b, tests=sum(c.p_value is not None for c in comparisons)),
+        NOTES.format(a=a, b=b, tests=count_text(sum(c.p_value is not None for c in comparisons), "test")),
     ]
     trained = [c for c in comparisons if c.slm]
     if trained:
@@ -129,7 +139,7 @@ def _row(comparison: Comparison, adjusted: float | None, winner: str | None) -> 
         *(_value(how, *of_one) for of_one in zip((comparison.a, comparison.b), comparison.spreads, strict=True)),
         "" if comparison.difference is None else how.format(comparison.difference, sign=True),
         interval,
-        "" if comparison.n is None else str(comparison.n),
+        comparison.drawn,
         "" if comparison.p_value is None else f"{comparison.p_value:.2g}",
         "" if adjusted is None else f"{adjusted:.2g}",
         winner or comparison.untested or "no difference shown",
@@ -149,9 +159,11 @@ def main() -> None:
     parser.add_argument("--b", required=True, help="name of the other")
     parser.add_argument("--scores-a", type=Path, nargs="+", required=True, help="score files (JSON) of the one")
     parser.add_argument("--scores-b", type=Path, nargs="+", required=True, help="score files (JSON) of the other")
+    add_names_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="Markdown page")
     given = parser.parse_args()
-    about = describe(given.scores_a), describe(given.scores_b)
+    names = parse_names(given.names)
+    about = describe(given.scores_a, names), describe(given.scores_b, names)
     page = to_markdown(given.a, given.b, compare(given.scores_a, given.scores_b), about)
     with atomic_file(given.output) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -1,12 +1,12 @@
 """Every two systems of an experiment against each other, for the report."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from eval.compare import judge
 from eval.evidence import Files, score_file
-from eval.paired import compare
+from eval.paired import Comparison, compare, out_of_reach
 from eval.system_pages import SystemPage
 
 MOST_COMPARED = 8
@@ -15,12 +15,17 @@ MOST_COMPARED = 8
 
 @dataclass(frozen=True, slots=True)
 class PairOfSystems:
-    """Two systems, the verdict on them, and a row of text for every metric."""
+    """Two systems, the verdict on them, and a row of text for every metric.
+
+    Attributes:
+        out_of_reach: Tests that could show no difference, however large.
+    """
 
     a: str
     b: str
     verdict: str
     rows: Sequence[Sequence[str]]
+    out_of_reach: Collection[Comparison]
 
 
 def compare_all(pages: Sequence[SystemPage], files: Files) -> list[PairOfSystems]:
@@ -38,7 +43,11 @@ def compare_all(pages: Sequence[SystemPage], files: Files) -> list[PairOfSystems
     order = sorted(pages, key=lambda page: not page.trainings)
     names = [page.name for page in order if paths[page.name]][:MOST_COMPARED]
     return [
-        PairOfSystems(a, b, *judge(a, b, compare(list(paths[a].values()), list(paths[b].values()))))
+        _pair(a, b, compare(list(paths[a].values()), list(paths[b].values())))
         for a, b in combinations(names, 2)
         if {key[:4] for key in paths[a]} & {key[:4] for key in paths[b]}
     ]
+
+
+def _pair(a: str, b: str, comparisons: Sequence[Comparison]) -> PairOfSystems:
+    return PairOfSystems(a, b, *judge(a, b, comparisons), out_of_reach(comparisons))

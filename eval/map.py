@@ -20,28 +20,27 @@ import numpy as np
 from artifacts.errors import InputError, run
 from artifacts.provenance import provenance
 from eval.frames import FrameSource, by_utterance, feature_frames, read_finite
+from eval.resampling import draw_interval
 from eval.retrieval import Variant, Vectors, average_precisions
 from eval.scores import Subject, add_score_arguments, parse_subject, write_score
-from eval.segments import Segment, frame_spans, read_words
-from eval.statistics import NUM_RESAMPLES, bootstrap_interval
+from eval.segments import Segment, Spans, frame_spans, read_words
 
 COLUMNS = ("fileid", "onset", "offset", "label", "speaker", "num_relevant", "score")
 
 
-def word_vectors(path: Path, words: Sequence[Segment], source: FrameSource) -> Vectors:
+def word_vectors(words: Sequence[Segment], spans: Spans, source: FrameSource) -> Vectors:
     """Mean of the frames of each word token, scaled to length 1, (n, dim); one utterance is read at a time.
 
     Raises:
-        InputError: A word has no frames, or frames that are all zero.
+        InputError: A word's frames are not finite, or all zero.
     """
-    spans = frame_spans(path, words, source.num_frames, source.frame_rate_hz)
     members = by_utterance(words)
     vectors = np.empty((0, 0), np.float32)
     for fileid, frames in read_finite(source, list(members)):
         if not vectors.size:
             vectors = np.empty((len(words), frames.shape[1]), np.float32)
         for index in members[fileid]:
-            frames[slice(*spans[index])].mean(0, dtype=np.float32, out=vectors[index])
+            frames[slice(*spans.frames[index])].mean(0, dtype=np.float32, out=vectors[index])
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not norms.all():
         word = words[int(norms.argmin())]
@@ -52,7 +51,9 @@ def word_vectors(path: Path, words: Sequence[Segment], source: FrameSource) -> V
 def score_map(
     words_path: Path, source: FrameSource, *, variant: Variant, dataset: str, subject: Subject, seed: int, output: Path
 ) -> None:
-    """Write ``map_words``, its interval over queries, and the table of queries.
+    """Write ``map_words``, its interval, and the table of queries.
+
+    The queries of one word succeed or fail together: it is words that the interval draws.
 
     Args:
         words_path: ``fileid,onset,offset,label,speaker``.
@@ -63,26 +64,13 @@ def score_map(
     """
     words = read_words(words_path)
     labels = [word.label for word in words]
-    precisions = average_precisions(word_vectors(words_path, words, source), labels, variant)
+    spans = frame_spans(words_path, words, source.num_frames, source.frame_rate_hz)
+    precisions = average_precisions(word_vectors(words, spans, source), labels, variant)
     is_query = ~np.isnan(precisions)
     if not is_query.any():
         raise InputError(f"{words_path}: every word occurs once, expected some that occur again")
     counts = Counter(labels)
-    low, high = bootstrap_interval(precisions[is_query], seed=seed)
-    conditions = {
-        "variant": variant,
-        "frame_rate_hz": source.frame_rate_hz,
-        "vector": "mean of the frames",
-        "similarity": "cosine",
-        "ties": "order of the word list",
-        "num_tokens": len(words),
-        "num_words": len(counts),
-        "num_words_once": sum(count == 1 for count in counts.values()),
-        "words_once": "not queried, but retrieved",
-        "n": "queries",
-        "interval": f"percentile bootstrap over queries, {NUM_RESAMPLES} resamples",
-    }
-    rows = (
+    rows = [
         {
             **{"fileid": word.fileid, "onset": word.onset, "offset": word.offset},
             **{"label": word.label, "speaker": word.speaker},
@@ -90,7 +78,22 @@ def score_map(
         }
         for word, precision in zip(words, precisions, strict=True)
         if not np.isnan(precision)
-    )
+    ]
+    low, high, interval = draw_interval(rows, precisions[is_query], "words", seed=seed)
+    conditions = {
+        "variant": variant,
+        "frame_rate_hz": source.frame_rate_hz,
+        "vector": "mean of the frames",
+        **spans.conditions,
+        "similarity": "cosine",
+        "ties": "order of the word list",
+        "num_tokens": len(words),
+        "num_words": len(counts),
+        "num_words_once": sum(count == 1 for count in counts.values()),
+        "words_once": "not queried, but retrieved",
+        "n": "queries",
+        **interval,
+    }
     write_score(
         output,
         subject,

@@ -6,6 +6,8 @@ from typing import Literal
 from corpora.settings import SALMON_TASKS
 
 type Better = Literal["lower", "higher"]
+type Resampled = Literal["items", "speakers", "words", "pairs"]
+"""What is drawn for an interval; `eval.resampling` has which items belong together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Metric:
         conditions: The conditions that make up the paper's number. Others (any context, another formula) are
             different numbers and never averaged with these.
         items: What identifies an item in the score's per-item table; empty where there is nothing to pair.
-        cluster: Column of that table whose items are not independent.
+        resample: What intervals and tests draw, where a score does not say.
     """
 
     label: str
@@ -31,7 +33,7 @@ class Metric:
     decimals: int = 2
     conditions: tuple[str | None, ...] = (None,)
     items: tuple[str, ...] = ()
-    cluster: str | None = None
+    resample: Resampled = "items"
 
     def shown(self, value: float) -> float:
         """The value in the unit it is printed in."""
@@ -45,11 +47,11 @@ class Metric:
 
 def _abx(label: str) -> Metric:
     items = ("phone_a", "phone_b", "speaker")
-    return Metric(label, "lower", chance=0.5, conditions=("within", "across"), items=items, cluster="speaker")
+    return Metric(label, "lower", chance=0.5, conditions=("within", "across"), items=items, resample="speakers")
 
 
 def _of_units(label: str, better: Better | None = "higher", decimals: int = 3) -> Metric:
-    return Metric(label, better, percent=False, decimals=decimals, items=("speaker",))
+    return Metric(label, better, percent=False, decimals=decimals, items=("speaker",), resample="speakers")
 
 
 def _choice(label: str, *items: str, conditions: tuple[str | None, ...] = (None,)) -> Metric:
@@ -60,7 +62,9 @@ METRICS = {
     "abx_continuous": _abx("ABX"),
     "abx_codebook": _abx("ABX on codebook predictions"),
     "abx_units": _abx("ABX on units"),
-    "map_words": Metric("MAP words", conditions=(None, "strict"), items=("fileid", "onset", "offset", "label")),
+    "map_words": Metric(
+        "MAP words", conditions=(None, "strict"), items=("fileid", "onset", "offset", "label"), resample="words"
+    ),
     "pnmi": _of_units("PNMI"),
     "phone_purity": _of_units("phone purity"),
     "cluster_purity": _of_units("cluster purity"),
@@ -69,12 +73,12 @@ METRICS = {
     "bitrate": _of_units("bitrate, bit/s", better=None, decimals=1),
     "entropy_bitrate": _of_units("entropy bitrate, bit/s", better=None, decimals=1),
     "units_per_second": _of_units("units per second", better=None, decimals=1),
-    "per_many_to_one": Metric("PER, many-to-one", "lower", items=("speaker",)),
-    "per_one_to_one": Metric("PER, one-to-one", "lower", items=("speaker",)),
-    "boundary_precision": Metric("boundary precision", items=("speaker",)),
-    "boundary_recall": Metric("boundary recall", items=("speaker",)),
-    "boundary_f1": Metric("boundary F1", items=("speaker",)),
-    "boundary_r_value": Metric("boundary R-value", items=("speaker",)),
+    "per_many_to_one": Metric("PER, many-to-one", "lower", items=("speaker",), resample="speakers"),
+    "per_one_to_one": Metric("PER, one-to-one", "lower", items=("speaker",), resample="speakers"),
+    "boundary_precision": Metric("boundary precision", items=("speaker",), resample="speakers"),
+    "boundary_recall": Metric("boundary recall", items=("speaker",), resample="speakers"),
+    "boundary_f1": Metric("boundary F1", items=("speaker",), resample="speakers"),
+    "boundary_r_value": Metric("boundary R-value", items=("speaker",), resample="speakers"),
     "swuggy_all": _choice("sWUGGY all", "id"),
     "swuggy_in_vocab": _choice("sWUGGY in-vocab", "id"),
     "sblimp": _choice("sBLIMP", "type", "subtype", "id"),

@@ -8,9 +8,11 @@ from typing import Any
 
 from artifacts.errors import InputError
 from artifacts.files import read_csv
-from eval.metrics import METRICS, metric
+from eval.metrics import METRICS, Resampled, metric
+from eval.resampling import COLUMNS, clusters, drawn_text
 from eval.scores import read_scores
-from eval.statistics import paired_difference
+from eval.statistics import least_p_value, paired_difference
+from eval.wording import listed
 
 SIGNIFICANCE = 0.05
 SEED = 0
@@ -32,7 +34,7 @@ class Comparison:
     Attributes:
         seeds: Trainings of each that are averaged.
         spreads: Standard deviation of each over its trainings, where there are several.
-        n: Items the test is over.
+        n: How many of what `resample` says the interval draws and the test flips.
         untested: Why there is no test; empty where there is one.
     """
 
@@ -49,6 +51,7 @@ class Comparison:
     high: float | None = None
     p_value: float | None = None
     n: int | None = None
+    resample: Resampled = "items"
     untested: str = ""
 
     @property
@@ -56,6 +59,11 @@ class Comparison:
         """The metric as printed, with what tells it from others of its name."""
         which = ", ".join(part for part in (self.condition, self.dataset, self.slm) if part)
         return f"{metric(self.metric).label} ({which})"
+
+    @property
+    def drawn(self) -> str:
+        """What the test is over, counted: ``40 speakers``; empty where there is no test."""
+        return "" if self.n is None else drawn_text(self.resample, self.n)
 
 
 def compare(paths_a: Sequence[Path], paths_b: Sequence[Path]) -> list[Comparison]:
@@ -103,6 +111,9 @@ def _compare_one(key: Key, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> 
         return replace(compared, untested="describes, does not rank")
     if [score["path"] for score in a] == [score["path"] for score in b]:
         return replace(compared, untested="the same features")
+    drawn = sorted({_resampled(score) for score in a + b})
+    if len(drawn) > 1:
+        return replace(compared, untested=f"intervals over {listed(drawn)}")
     items_a, items_b = _items(key[0], a), _items(key[0], b)
     if items_a.keys() != items_b.keys():
         return replace(compared, untested="not the same items")
@@ -111,12 +122,28 @@ def _compare_one(key: Key, a: list[dict[str, Any]], b: list[dict[str, Any]]) -> 
         [items_b[name][0] for name in names],
         [items_a[name][0] for name in names],
         weights=[(items_a[name][1] + items_b[name][1]) / 2 for name in names],
-        clusters=[name[how.items.index(how.cluster)] for name in names] if how.cluster else None,
+        clusters=clusters([dict(zip(how.items, name, strict=True)) for name in names], drawn[0]),
         seed=SEED,
     )
     if abs(paired.difference - difference) > AGREEMENT:
         return replace(compared, untested="the items are weighted differently")
-    return replace(compared, low=paired.low, high=paired.high, p_value=paired.p_value, n=paired.n)
+    compared = replace(compared, low=paired.low, high=paired.high, p_value=paired.p_value)
+    return replace(compared, n=paired.n, resample=drawn[0])
+
+
+def _resampled(score: Mapping[str, Any]) -> Resampled:
+    """What the interval of a score draws.
+
+    Raises:
+        InputError: The score says something that its items have no columns for.
+    """
+    how = metric(score["metric"])
+    found = score["conditions"].get("resample", how.resample)
+    known = [name for name, columns in COLUMNS.items() if set(columns) <= set(how.items)]
+    for name in known:
+        if name == found:
+            return name
+    raise InputError(f"{score['path']}: conditions: resample: found {found!r}, expected {listed(known, 'or')}")
 
 
 def _differing(conditions: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -165,6 +192,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = largest
     return adjusted
+
+
+def out_of_reach(comparisons: Sequence[Comparison]) -> dict[Comparison, float]:
+    """Tests that could show no difference, however large, and the least that p, adjusted, can be of each.
+
+    It is that of a page on which every test gives its least p: adjusted ones do not fall where any other rises.
+    """
+    tested = {comparison: least_p_value(comparison.n) for comparison in comparisons if comparison.n is not None}
+    least = zip(tested, holm(list(tested.values())), strict=True)
+    return {comparison: p for comparison, p in least if p >= SIGNIFICANCE}
 
 
 def better(comparison: Comparison, adjusted_p: float, a: str, b: str) -> str | None:

@@ -28,8 +28,8 @@ from eval.likelihoods import (
     read_scoring,
     require_same_files,
 )
+from eval.resampling import draw_interval
 from eval.scores import Subject, add_score_arguments, parse_subject, score_stem, with_training, write_score
-from eval.statistics import NUM_RESAMPLES, bootstrap_interval
 
 type Breakdown = Mapping[str, Mapping[str, Sequence[float]]]
 """Scores of the members of each group, by what groups them: ``{"type": {"agreement": [1.0, 0.5]}}``."""
@@ -222,7 +222,6 @@ def write_pair_score(
         more: Further conditions.
     """
     scores = [item.score for item in items]
-    low, high = bootstrap_interval(scores, seed=given.seed, weights=weights)
     groups = {by: {name: describe(of) for name, of in members.items()} for by, members in breakdown.items()}
     if groups:
         path = given.output / f"{score_stem(metric, given.dataset, condition)}.breakdown.csv"
@@ -232,6 +231,7 @@ def write_pair_score(
     table = [{name: show(item) for name, show in shown.items()} for item in items]
     if weights is not None:
         table = [row | {"weight": weight} for row, weight in zip(table, weights, strict=True)]
+    low, high, interval = draw_interval(table, scores, "items", seed=given.seed, weights=weights)
     settings = {"normalization": given.normalization, "dataset": given.dataset}
     write_score(
         given.output,
@@ -248,7 +248,7 @@ def write_pair_score(
             "scoring": read_scoring(given.likelihoods),
             "ties": 0.5,
             "item": "mean over its voices",
-            "interval": f"percentile bootstrap over items, {NUM_RESAMPLES} resamples",
+            **interval,
             **{f"by_{by}": of for by, of in groups.items()},
             **(more or {}),
         },

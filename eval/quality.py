@@ -20,8 +20,8 @@ from eval.counts import Counts, Floats, UnitCounts, count_units, joint_counts, s
 from eval.labelled import CONVENTION, AnnotatedUnits, LabelledUnits, read_labelled
 from eval.measure import Measure
 from eval.phone_errors import phone_error_rates
+from eval.resampling import draw_interval
 from eval.scores import Subject, add_score_arguments, parse_subject, score_stem, write_score
-from eval.statistics import NUM_RESAMPLES, bootstrap_interval
 from units.records import read_vocabulary
 
 LABELS = "labels of 10 ms"
@@ -122,9 +122,8 @@ def score_quality(
     measures = information_measures(counts) | phone_error_rates(labelled, counts) | boundary_measures(labelled)
     for metric, measure in measures.items():
         rows = measure.by_speaker(counts.speakers)
-        low, high = bootstrap_interval(
-            [row["score"] for row in rows], weights=[row["weight"] for row in rows], seed=seed
-        )
+        scores, weights = [row["score"] for row in rows], [row["weight"] for row in rows]
+        low, high, interval = draw_interval(rows, scores, "speakers", weights=weights, seed=seed)
         write_score(
             **place,
             metric=metric,
@@ -136,7 +135,7 @@ def score_quality(
                 **convention,
                 **measure.conditions,
                 "n": measure.items,
-                "interval": f"percentile bootstrap over {len(rows)} speakers, {NUM_RESAMPLES} resamples",
+                **interval,
             },
             items=(("speaker", "score", "weight"), rows),
         )

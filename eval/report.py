@@ -150,13 +150,14 @@ def render_report(
     environment.globals.update(interval_text=interval_text, metric=metric, in_text=in_text)
     environment.filters.update(time=time_text, device=device_text, emphasised=emphasised)
     pages = system_pages(results, reports, made_of, files or {})
+    comparisons = compare_all(pages, files or {})
     return environment.get_template("report.html.j2").render(
         experiment=experiment,
         models={result.encoder: result.model for result in results},
         account=account(results, made_of),
         materials=made_of,
         chapters=tell(results, made_of, reports, files or {}),
-        certainty=certainty(results, made_of),
+        certainty=certainty(results, made_of, files or {}, comparisons),
         alignment=None if alignment is None else read_alignment(alignment),
         results=[result.model_dump() for result in results],
         fields=FIELDS,
@@ -173,7 +174,7 @@ def render_report(
         ],
         health=reports,
         systems=pages,
-        comparisons=compare_all(pages, files or {}),
+        comparisons=comparisons,
         comparison_headings=HEADINGS,
         samples=[read_samples(path) for path in samples],
         provenance=provenance,

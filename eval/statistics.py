@@ -23,7 +23,11 @@ BLOCK_SIZE = 1 << 21  # drawn numbers held at a time
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
-    """Mean of `b` minus `a` over the same items, its 95% interval and a two-sided p-value."""
+    """Mean of `b` minus `a` over the same items, its 95% interval and a two-sided p-value.
+
+    Attributes:
+        n: Clusters that the interval draws and the test flips.
+    """
 
     difference: float
     low: float | None
@@ -78,9 +82,6 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two systems on the same items: bootstrap interval and sign-flip permutation test of b - a.
 
-    Under the null hypothesis that the systems are exchangeable, the sign of each cluster's difference is a
-    coin toss. The p-value counts the observed one among the tosses, so that it is never zero.
-
     Args:
         a: Score of each item for the first system, (n,).
         b: The same items, in the same order, for the second, (n,).
@@ -90,20 +91,39 @@ def paired_difference(
     differences = np.asarray(b, np.float64) - np.asarray(a, np.float64)
     low, high = bootstrap_interval(differences, seed=seed, weights=weights, clusters=clusters)
     totals, weight = _by_cluster(differences, weights, clusters)
-    observed = abs(totals.sum())
-    draws = generator(seed, "sign flip")
-    extreme = 1
-    for size in _blocks(len(totals)):
-        signs = 2.0 * draws.integers(0, 2, (size, len(totals)), dtype=np.int8) - 1.0
-        # Rounding must not decide between equal sums.
-        extreme += int((np.abs(signs @ totals) >= observed - 1e-9 * np.abs(totals).sum()).sum())
     return PairedDifference(
         difference=float(totals.sum() / weight.sum()),
         low=low,
         high=high,
-        p_value=extreme / (NUM_RESAMPLES + 1),
-        n=differences.size,
+        p_value=_sign_flip_p(totals, seed),
+        n=len(totals),
     )
+
+
+def _sign_flip_p(totals: Floats, seed: int) -> float:
+    """How often the sum of the clusters' differences would be as far from zero, were their signs tosses of a coin.
+
+    So they are under the null hypothesis that the systems are exchangeable. Of few clusters all tosses are counted; of
+    more some are drawn, the observed one among them, so that p is never zero.
+    """
+    num_clusters = len(totals)
+    # Rounding must not decide between equal sums.
+    least = abs(totals.sum()) - 1e-9 * np.abs(totals).sum()
+    if 2 ** (num_clusters - 1) <= NUM_RESAMPLES:
+        # The sign of the last stays: a toss and its opposite are as far from zero.
+        tosses = np.arange(2 ** (num_clusters - 1))[:, None] >> np.arange(num_clusters)
+        return float((np.abs((1.0 - 2.0 * (tosses & 1)) @ totals) >= least).mean())
+    draws = generator(seed, "sign flip")
+    extreme = 1
+    for size in _blocks(num_clusters):
+        signs = 2.0 * draws.integers(0, 2, (size, num_clusters), dtype=np.int8) - 1.0
+        extreme += int((np.abs(signs @ totals) >= least).sum())
+    return extreme / (NUM_RESAMPLES + 1)
+
+
+def least_p_value(num_clusters: int) -> float:
+    """The least p-value that `paired_difference` can give, of clusters that all differ in the same direction."""
+    return max(2.0 ** (1 - num_clusters), 1 / (NUM_RESAMPLES + 1))
 
 
 def pearson(x: npt.ArrayLike, y: npt.ArrayLike) -> Correlation:

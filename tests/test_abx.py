@@ -200,6 +200,8 @@ def test_intervals_over_pairs_of_phones_are_another_way_to_draw_the_same_score(t
     assert by_pairs["items"] == by_speakers["items"]
     pairs = {frozenset((row["phone_a"], row["phone_b"])) for row in by_pairs["items"]}
     assert by_pairs["conditions"]["interval"].startswith(f"percentile bootstrap over {len(pairs)} pairs of phones")
+    assert [of["conditions"]["resample"] for of in (by_speakers, by_pairs)] == ["speakers", "pairs"]
+    assert [of["conditions"]["num_resampled"] for of in (by_speakers, by_pairs)] == [3, len(pairs)]
     rows = [[float(row["score"]), float(row["weight"])] for row in by_pairs["items"]]
     groups = [
         np.array(
@@ -313,7 +315,7 @@ def test_overlapping_segments_share_their_frames(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, seed=3, overlap=True)
     segments = read_item(corpus.item)
     source = feature_frames(corpus.features)
-    spans = frame_spans(corpus.item, segments, source.num_frames, source.frame_rate_hz)
+    spans = frame_spans(corpus.item, segments, source.num_frames, source.frame_rate_hz).frames
     data, places = gather(source, segments, spans, lambda fileid, frames: frames, tmp_path / "frames")
     assert len(data) < (spans[:, 1] - spans[:, 0]).sum()
     assert len(data) == len({(s.fileid, i) for s, span in zip(segments, spans, strict=True) for i in range(*span)})
@@ -345,14 +347,17 @@ def test_a_bad_item_file_is_an_error_naming_the_line(tmp_path: Path, old: str, n
         score(corpus, tmp_path / "scores", "angular")
 
 
-def test_a_segment_without_a_frame_is_an_error(tmp_path: Path) -> None:
+def test_a_segment_between_two_frames_is_scored_by_the_nearest_one(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, seed=0)
     with corpus.item.open("a") as file:
-        file.write("file-0 0.111 0.112 A D E s-0\n")
-    with pytest.raises(
-        InputError, match=r"1 segments without a frame at 50 Hz, the first A of file-0 at 0.111 to 0.112"
-    ):
-        score(corpus, tmp_path / "scores", "angular")
+        file.write("file-0 0.111 0.112 A D E s-0\n")  # between the centres of frames 5 and 6, 0.11 and 0.13
+    corpus.tokens.append({"fileid": "file-0", "span": (5, 6), "phone": "A", "context": ("D", "E"), "speaker": "s-0"})
+    found = score(corpus, tmp_path / "scores", "angular")
+    for condition in ("within", "across"):
+        expected = abx_by_loops(corpus.with_frames("angular"), condition == "across", False, angular)
+        assert found[condition]["value"] == pytest.approx(mean_of_pairs(expected))
+        assert found[condition]["conditions"]["num_nearest_frame"] == 1
+        assert found[condition]["conditions"]["num_cut_at_end"] == 0
 
 
 def test_features_that_are_no_probabilities_are_refused_for_the_kl_distance(tmp_path: Path) -> None:

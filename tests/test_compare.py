@@ -1,25 +1,36 @@
 """Comparisons: the same items, the right direction, and no claim that the data do not carry."""
 
 from collections.abc import Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from artifacts.errors import InputError
 from eval.compare import describe, to_markdown, verdict
-from eval.paired import better, compare, holm
+from eval.paired import Comparison, better, compare, holm, out_of_reach
 from eval.scores import Subject, write_score
+
+COLUMNS = {
+    "tsc": ("id",),
+    "pnmi": ("speaker",),
+    "phone_purity": ("speaker",),
+    "abx_units": ("phone_a", "phone_b", "speaker"),
+    "map_words": ("fileid", "onset", "offset", "label"),
+}
 
 
 def write(folder: Path, metric: str, scores: Sequence[float], *, seed: int | None = 0, **more: Any) -> Path:
-    """A score over items 0, 1, ... as the metric writes it."""
+    """A score over items 0, 1, ... as the metric writes it; `named` has what they are called, where it matters."""
     slm = "opt" if metric in ("tsc", "sblimp", "swuggy_all") else None
     weights = more.pop("weights", [1.0] * len(scores))
-    keys = {"tsc": ("id",), "pnmi": ("speaker",), "abx_units": ("phone_a", "phone_b", "speaker")}[metric]
+    keys = COLUMNS[metric]
+    named = more.pop("named", [dict.fromkeys(keys, f"item{i}") for i in range(len(scores))])
     rows = [
-        dict.fromkeys(keys, f"item{i}") | {"score": score, "weight": weight}
-        for i, (score, weight) in enumerate(zip(scores, weights, strict=True))
+        name | {"score": score, "weight": weight} for name, score, weight in zip(named, scores, weights, strict=True)
     ]
     value = sum(s * w for s, w in zip(scores, weights, strict=True)) / sum(weights)
     subject = Subject(model="SpidR", encoder="spidr", slm=slm, seed=seed if slm else None)
@@ -123,6 +134,8 @@ def test_the_verdict_claims_only_what_was_shown() -> None:
     assert verdict("x", "y", {"tSC": None}) == "No difference is shown on tSC."
     mixed = verdict("x", "y", {"tSC": "x", "PNMI": "y", "sBLIMP": "x", "ABX": None})
     assert mixed == "**x** is better on tSC and sBLIMP; **y** is better on PNMI; no difference is shown on ABX."
+    few = verdict("x", "y", {"tSC": None, "PNMI": None, "ABX": None}, {"4 speakers": ["PNMI", "ABX"]})
+    assert few == "No difference is shown on tSC; over 4 speakers no difference can be shown on PNMI and ABX."
 
 
 def test_the_page_shows_both_values_the_difference_and_the_verdict(tmp_path: Path) -> None:
@@ -224,5 +237,70 @@ def test_fewer_than_six_speakers_show_no_difference_however_large(tmp_path: Path
             for name, value in (("a", 0.9), ("b", 0.1))
         )
         [found] = compare([a], [b])
-        assert found.p_value == pytest.approx(2 / 2**speakers, abs=0.01)
+        assert found.p_value == pytest.approx(2 / 2**speakers)
         assert (found.p_value < 0.05) == is_shown
+
+
+WORDS = [{"fileid": f"f{i}", "onset": "0", "offset": "1", "label": f"word{i % 4}"} for i in range(80)]
+PAIRS = [
+    {"phone_a": a, "phone_b": b, "speaker": speaker} for a, b in permutations("abcde", 2) for speaker in ("s0", "s1")
+]
+
+
+def test_the_queries_of_a_word_are_no_more_evidence_than_the_word(tmp_path: Path) -> None:
+    """Four words of 20 queries, all better: 2 of 16 ways to flip four signs are as far from zero."""
+    a, b = (write(tmp_path / name, "map_words", [value] * 80, named=WORDS) for name, value in (("a", 0.9), ("b", 0.1)))
+    [found] = compare([a], [b])
+    assert (found.n, found.drawn) == (4, "4 words")
+    assert found.p_value == pytest.approx(2 / 16)
+
+
+def test_abx_is_compared_over_what_its_interval_was_drawn_from(tmp_path: Path) -> None:
+    """Ten pairs of five phones, each both ways and by two speakers."""
+
+    def scored(name: str, value: float, **conditions: str) -> Path:
+        values = {"named": PAIRS, "condition": "within", "conditions": conditions}
+        return write(tmp_path / name, "abx_units", [value] * 40, **values)
+
+    [by_speakers] = compare([scored("a", 0.1)], [scored("b", 0.3)])
+    assert (by_speakers.drawn, by_speakers.p_value) == ("2 speakers", pytest.approx(2 / 4))
+    by_pairs = [scored("c", 0.1, resample="pairs"), scored("d", 0.3, resample="pairs")]
+    [found] = compare(by_pairs[:1], by_pairs[1:])
+    assert (found.drawn, found.p_value) == ("10 pairs of phones", pytest.approx(2 / 2**10))
+    assert "| 10 pairs of phones | 0.002 |" in to_markdown("c", "d", [found])
+    [mixed] = compare(by_pairs[:1], [scored("e", 0.3, resample="speakers")])
+    assert (mixed.difference, mixed.p_value) == (pytest.approx(-0.2), None)
+    assert mixed.untested == "intervals over pairs and speakers"
+    with pytest.raises(InputError, match="conditions: resample: found 'words', expected items, speakers or pairs"):
+        compare(by_pairs[:1], [scored("f", 0.3, resample="words")])
+
+
+def of_speakers(number: int, name: str) -> Comparison:
+    return Comparison(name, "dev", None, None, 0.9, 0.1, (1, 1), p_value=0.5, n=number, resample="speakers")
+
+
+def test_a_page_says_what_too_few_speakers_could_not_show(tmp_path: Path) -> None:
+    """Six speakers, all alike: p = 2/64 of each of two tests, 4/64 adjusted; of seven speakers 4/128."""
+    for speakers, is_shown in ((6, False), (7, True)):
+        a, b = (
+            [write(tmp_path / f"{name}{speakers}", metric, [value] * speakers) for metric in ("pnmi", "phone_purity")]
+            for name, value in (("a", 0.9), ("b", 0.1))
+        )
+        page = to_markdown("a", "b", compare(a, b))
+        none = (
+            "Over 6 speakers, where p, adjusted, is 0.062 at least, no difference can be shown on PNMI (dev) and phone"
+        )
+        assert (none in page) != is_shown
+        assert ("**a** is better on PNMI (dev) and phone purity (dev)" in page) == is_shown
+
+
+@pytest.mark.parametrize(("speakers", "reached"), [(6, False), (8, False), (9, True), (40, True)])
+def test_twelve_tests_need_nine_speakers(speakers: int, reached: bool) -> None:
+    hidden = out_of_reach([of_speakers(speakers, f"metric{i}") for i in range(12)])
+    assert hidden == {} if reached else set(hidden.values()) == {12 * 2 / 2**speakers}
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=8))
+def test_adjusted_p_values_do_not_fall_where_others_rise(p_values: list[tuple[float, float]]) -> None:
+    least, more = holm([min(pair) for pair in p_values]), holm([max(pair) for pair in p_values])
+    assert all(a <= b for a, b in zip(least, more, strict=True))

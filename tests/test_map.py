@@ -263,6 +263,26 @@ def test_a_word_is_the_mean_of_its_frames(tmp_path: Path, variant: str) -> None:
     assert (score["condition"], score["conditions"]["variant"]) == (variant, variant)
 
 
+def test_the_interval_draws_words_not_their_queries(tmp_path: Path) -> None:
+    """Twenty tokens of one word, all found, and three of another, none: of two words, one is drawn twice every other
+    time, so that the interval is all there is, however sure the 23 queries look."""
+    near = np.eye(4)[0]
+    tokens = [near] * 20 + [near + np.eye(4)[i] for i in (1, 2, 3)]
+    with FeatureWriter(tmp_path / "features", {"frame_rate_hz": 50.0}, "float32") as writer:
+        writer.write("f", np.array(tokens, np.float32))
+    lines = [f"f,{i / 50},{(i + 1) / 50},{'found' if i < 20 else 'lost'},s" for i in range(23)]
+    words = tmp_path / "words.csv"
+    words.write_text("\n".join(["fileid,onset,offset,label,speaker", *lines]) + "\n")
+    source = feature_frames(tmp_path / "features")
+    score_map(words, source, variant="strict", dataset="dev", subject=SUBJECT, seed=0, output=tmp_path)
+    score, items = read(tmp_path, "strict")
+    assert [float(item["score"]) for item in items] == [1] * 20 + [0] * 3
+    assert (score["value"], score["n"]) == (pytest.approx(20 / 23), 23)
+    assert (score["low"], score["high"]) == (0, 1)
+    assert (score["conditions"]["resample"], score["conditions"]["num_resampled"]) == ("words", 2)
+    assert score["conditions"]["interval"].startswith("percentile bootstrap over 2 words,")
+
+
 def test_the_entry_point_takes_the_strict_formula(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     command = [sys.executable, "-m", "eval.map", "--features", corpus.features, "--words", corpus.words]

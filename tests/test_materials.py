@@ -10,6 +10,8 @@ from artifacts.errors import InputError
 from artifacts.files import write_json
 from corpora.manifest import Utterance, write_manifest
 from eval.account import account, certainty
+from eval.comparisons import PairOfSystems
+from eval.evidence import Files, score_files
 from eval.materials import (
     Encoder,
     LanguageModel,
@@ -20,6 +22,7 @@ from eval.materials import (
     read_language_model,
     read_speech,
 )
+from eval.paired import Comparison, out_of_reach
 from eval.results import Result
 from eval.wording import NO_BREAK, count_text, listed, time_text
 
@@ -175,24 +178,60 @@ def test_what_was_not_run_is_not_mentioned() -> None:
     assert account([score("spidr", "tsc", 9, source="a paper")], Materials()) == ""
 
 
-def test_few_speakers_one_training_and_selected_layers_are_told() -> None:
-    text = " ".join(certainty(FEATURES, Materials(SPEECH, [TRAINED], [TRAINING])))
-    assert "from a bootstrap over 4 speakers (ABX, PNMI)." in text
-    assert "4 speakers are few" in text
+def drawn(folder: Path, *scores: tuple[Result, str, int]) -> Files:
+    """Score files that say what their intervals draw, and how much of it there is."""
+    for number, (result, resample, clusters) in enumerate(scores):
+        conditions = {"resample": resample, "num_resampled": clusters}
+        write_json(folder / f"{number}.json", {**result.model_dump(), "conditions": conditions})
+    return score_files(folder)
+
+
+def told(results: list[Result], files: Files, *pairs: PairOfSystems) -> str:
+    return " ".join(certainty(results, Materials(SPEECH, [TRAINED], [TRAINING]), files, pairs))
+
+
+def test_few_speakers_one_training_and_selected_layers_are_told(tmp_path: Path) -> None:
+    results = [*FEATURES, score("spidr", "pnmi", 9, quantizer="kmeans50"), score("spidr", "map_words", 5000)]
+    over = ("speakers", 4), ("speakers", 4), ("speakers", 4), ("words", 1200)
+    text = told(results, drawn(tmp_path, *((r, *what) for r, what in zip(results, over, strict=True))))
+    assert "from a bootstrap over 4 speakers (ABX, PNMI) and 1,200 words (MAP)." in text
+    assert "Over 4 speakers, which is few" in text
     assert "Each encoder was trained once and each language model once" in text
     assert "the lowest ABX error on the very speech that is reported" in text
 
 
-def test_many_speakers_are_not_few_and_one_layer_is_not_selected() -> None:
-    many = Speech("dev", 1, 60, frozenset("abcdefgh"))
-    text = " ".join(certainty(FEATURES[:1], Materials([many], [TRAINED], [])))
-    assert "are few" not in text
+def test_many_speakers_are_not_few_and_one_layer_is_not_selected(tmp_path: Path) -> None:
+    files = drawn(tmp_path, (FEATURES[0], "speakers", 8))
+    text = " ".join(certainty(FEATURES[:1], Materials(SPEECH, [TRAINED], []), files, []))
+    assert "from a bootstrap over 8 speakers (ABX)." in text
+    assert "few" not in text
     assert "lowest ABX" not in text
     assert "language model" not in text
 
 
+def test_what_is_drawn_is_what_the_scores_say(tmp_path: Path) -> None:
+    text = told(FEATURES, drawn(tmp_path / "pairs", *((r, "pairs", 1560) for r in FEATURES)))
+    assert "from a bootstrap over 1,560 pairs of phones (ABX)." in text
+    other = score("spidr", "abx_continuous", 3022, condition="within", dataset="other")
+    two = told([FEATURES[0], other], drawn(tmp_path / "two", (FEATURES[0], "speakers", 40), (other, "speakers", 33)))
+    assert "from a bootstrap over 33 to 40 speakers (ABX)." in two
+    assert "from a bootstrap. " in told(FEATURES, {})
+
+
+def test_speakers_are_few_where_the_tests_of_two_systems_are_many(tmp_path: Path) -> None:
+    """Eight reach p = 2/256 by themselves, not so that 12 tests of two systems could show anything."""
+    files = drawn(tmp_path, (FEATURES[0], "speakers", 8))
+    tests = [
+        Comparison(f"metric{i}", "dev", None, None, 0.9, 0.1, (1, 1), p_value=0.5, n=8, resample="speakers")
+        for i in range(12)
+    ]
+    pairs = [PairOfSystems("a", "b", "", [], out_of_reach(tests[:number])) for number in (6, 12)]
+    assert "few" not in told(FEATURES[:1], files, pairs[0])
+    assert "Over 8 speakers, which is few" in told(FEATURES[:1], files, pairs[1])
+
+
 def test_the_width_of_an_interval_says_what_it_cannot_see() -> None:
     slm = {"slm": "opt", "corpus": "train", "seed": 0, "quantizer": "kmeans50"}
-    text = " ".join(certainty([score("spidr", "tsc", 100, **slm)], Materials()))
+    text = " ".join(certainty([score("spidr", "tsc", 100, **slm)], Materials(), {}, []))
     assert "is on average 20 points for tSC wide" in text
     assert "100 pairs of tSC" in text

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import statistics
-from eval.statistics import bootstrap_interval, paired_difference, pearson
+from eval.statistics import bootstrap_interval, least_p_value, paired_difference, pearson
 
 
 def test_a_95_percent_interval_covers_the_true_mean_about_95_times_in_100() -> None:
@@ -60,7 +60,7 @@ def test_an_interval_lies_between_the_least_and_the_largest_score(scores: list[f
     assert min(scores) - 1e-12 <= low <= high <= max(scores) + 1e-12
 
 
-def test_the_sign_flip_test_agrees_with_all_sign_flips() -> None:
+def test_the_sign_flip_test_of_few_is_that_of_all_sign_flips() -> None:
     a = np.array([0.1, 0.4, 0.35, 0.8, 0.2, 0.6, 0.3, 0.5])
     b = a + np.array([0.2, 0.1, -0.05, 0.15, 0.3, 0.02, 0.12, -0.01])
     differences = b - a
@@ -68,8 +68,26 @@ def test_the_sign_flip_test_agrees_with_all_sign_flips() -> None:
     exact = np.mean(np.abs(flips @ differences) >= abs(differences.sum()) - 1e-12)
     found = paired_difference(a, b, seed=0)
     assert found.difference == pytest.approx(differences.mean())
-    assert found.p_value == pytest.approx(exact, abs=0.02)
+    assert found.p_value == pytest.approx(exact)
     assert found.n == 8
+
+
+def test_the_sign_flip_test_of_many_is_near_that_of_all_sign_flips() -> None:
+    differences = np.random.default_rng(5).normal(0.3, 1.0, 12)
+    flips = np.array(np.meshgrid(*[[-1, 1]] * 12)).reshape(12, -1).T
+    exact = np.mean(np.abs(flips @ differences) >= abs(differences.sum()) - 1e-12)
+    assert 0.05 < exact < 0.6
+    assert paired_difference(np.zeros(12), differences, seed=0).p_value == pytest.approx(exact, abs=0.03)
+
+
+@pytest.mark.parametrize("num_clusters", range(1, 16))
+def test_no_p_value_is_less_than_that_of_clusters_that_all_differ_alike(num_clusters: int) -> None:
+    least = paired_difference(np.zeros(num_clusters), np.ones(num_clusters), seed=0).p_value
+    assert least >= least_p_value(num_clusters)
+    if num_clusters <= 11:  # 1,024 tosses, all counted
+        assert least == least_p_value(num_clusters) == 2 / 2**num_clusters
+    else:
+        assert least == pytest.approx(least_p_value(num_clusters), abs=0.002)
 
 
 def test_a_system_does_not_differ_from_itself() -> None:
@@ -96,6 +114,7 @@ def test_clusters_make_a_paired_difference_less_certain() -> None:
     alone, together = paired_difference(a, b, seed=0), paired_difference(a, b, clusters=clusters, seed=0)
     assert together.difference == pytest.approx(alone.difference)
     assert together.p_value > alone.p_value
+    assert (alone.n, together.n) == (160, 8)
     assert together.high - together.low > alone.high - alone.low
 
 
