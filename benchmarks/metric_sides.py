@@ -38,8 +38,10 @@ RESAMPLES = (20, 2000)
 
 def make_vectors(folder: Path) -> Answer:
     """The vectors that all rankings get."""
-    words = read_words(folder / "words.csv")
-    np.save(folder / "vectors.npy", word_vectors(folder / "words.csv", words, feature_frames(folder / "features")))
+    path, source = folder / "words.csv", feature_frames(folder / "features")
+    words = read_words(path)
+    spans = frame_spans(path, words, source.num_frames, source.frame_rate_hz)
+    np.save(folder / "vectors.npy", word_vectors(words, spans, source))
     return {}
 
 
@@ -133,7 +135,7 @@ def naive_abx(folder: Path) -> Answer:
     """Seconds a triple within a speaker: both distances by dynamic programming in a loop over pairs of frames."""
     item, source = folder / "triphone.item", feature_frames(folder / "features")
     segments = read_item(item)
-    spans = frame_spans(item, segments, source.num_frames, source.frame_rate_hz)
+    spans = frame_spans(item, segments, source.num_frames, source.frame_rate_hz).frames
     cells: dict[tuple[str, ...], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, segment in enumerate(segments):
         cells[segment.previous, segment.following, segment.speaker][segment.label].append(number)

@@ -45,7 +45,7 @@ def read_tiers(path: Path, agreement: Agreement) -> Tiers:
 def annotate(path: Path, manifest: Path, output: Path) -> None:
     """Write the annotations of the manifest's utterances, in its order, and the items drawn from them.
 
-    Items that an encoder's frames do not cover are left out (`corpora.items`), and so are annotated
+    Items that frames of 50 Hz do not cover are left out (`corpora.items`), and so are annotated
     utterances that the manifest lacks; their numbers are printed.
 
     Args:

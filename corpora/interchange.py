@@ -86,7 +86,7 @@ def write_interval_table(
 
 
 def export_items(intervals: Path, manifest: Path, kind: str, output: Path) -> None:
-    """Write the items of the manifest's utterances that an encoder's frames cover, as `corpora.annotate` does.
+    """Write the items of the manifest's utterances that frames of 50 Hz cover, as `corpora.annotate` does.
 
     Args:
         kind: ``phoneme-item`` or ``triphone-item``.

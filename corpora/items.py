@@ -1,9 +1,10 @@
 """ABX items and word tokens from intervals, in the form of ZeroSpeech's item files.
 
 Frames stand for their centres (i + 1/2) / rate, and an item's frames are those with
-onset <= centre <= offset (fastabx). An encoder has (num_samples - 400) // 320 + 1 frames: an item
-that holds no centre, or that reaches the centre of a frame beyond the last one, cannot be sliced
-and is left out.
+onset <= centre <= offset (fastabx). Most encoders have (num_samples - 400) // 320 + 1 frames, 50 a
+second: an item that holds no centre of theirs, or that reaches the centre of a frame beyond the
+last one, is left out. So a corpus has one list, whatever the encoders of an experiment, and those
+of other frame rates are scored on it too (`eval.segments`).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from corpora.manifest import Utterance
 
 HEADER = "#file onset offset #phone prev-phone next-phone speaker"
 HOP_SAMPLES, WINDOW_SAMPLES = 320, 400
-"""Hop and receptive field of every encoder: frames of 25 ms, 50 a second."""
+"""Hop and receptive field of the encoders of 50 Hz: frames of 25 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def _touch(first: Interval, second: Interval) -> bool:
 
 
 def has_frames(token: Item | Interval, num_samples: int) -> bool:
-    """Whether the features of an utterance of `num_samples` have all frames of the token, and it has any."""
+    """Whether an utterance of `num_samples` has all frames of the token at 50 Hz, and the token has any."""
     num_frames = (num_samples - WINDOW_SAMPLES) // HOP_SAMPLES + 1
     frame_rate_hz = SAMPLE_RATE_HZ / HOP_SAMPLES
     first = ceil(round(token.onset * frame_rate_hz - 0.5, 9))
@@ -71,7 +72,7 @@ def has_frames(token: Item | Interval, num_samples: int) -> bool:
 
 
 def covered[T: (Item, Interval)](tokens: Iterable[T], utterance: Utterance, dropped: list[str]) -> Iterator[T]:
-    """The tokens that frames cover; the fileids of others are appended to `dropped`."""
+    """The tokens that frames of 50 Hz cover; the fileids of others are appended to `dropped`."""
     for token in tokens:
         if has_frames(token, utterance.num_samples):
             yield token
@@ -85,7 +86,7 @@ def write_covered(
     phones: Mapping[str, Sequence[Interval]],
     utterances: Iterable[Utterance],
 ) -> tuple[int, int]:
-    """Write the item file of some utterances; gives the numbers of items written and of those that no frames cover.
+    """Write the item file of some utterances; gives the numbers of items written and of those left out.
 
     Args:
         items_of: `triphones` or `phonemes`.

@@ -2,7 +2,8 @@
 
 The convention decides more than the models differ, so there is one, and it is stored with each score: silence is
 a phone; the label of a 10 ms step is that of its centre; a unit counts once for each step it lasts (twice at 50 Hz);
-units and labels of an utterance are cut to the shorter.
+units and labels of an utterance are cut to the shorter. They may differ by two frames of the units, whatever their
+rate: as many are lost where windows are not padded and as long as two frames, and padding adds one.
 """
 
 from collections.abc import Sequence, Set
@@ -21,14 +22,14 @@ type Labels = npt.NDArray[np.int32]
 
 SAMPLE_RATE_HZ = 16_000
 LABEL_RATE_HZ = 100
-MAX_DIFFERENCE = 2  # labels by which units and annotation of an utterance may differ in length
+MAX_DIFFERENCE = 2  # frames of the units by which they and the annotation of an utterance may differ in length
 NAMED = 3  # how many of many a message names
 
 CONVENTION = {
     "step_ms": 1000 // LABEL_RATE_HZ,
     "silence": f"counted, as the phone {SILENCE}",
     "label": "of the interval that holds the centre of the step",
-    "length": f"cut to the shorter; a difference of more than {MAX_DIFFERENCE} labels is an error",
+    "length": f"cut to the shorter; a difference of more than {MAX_DIFFERENCE} frames of the units is an error",
 }
 
 
@@ -89,7 +90,7 @@ def read_labelled(sets: Sequence[AnnotatedUnits], vocabulary: Vocabulary) -> Lab
 
     Raises:
         InputError: An utterance is missing on either side, a unit is not in the vocabulary, units and labels
-            of an utterance differ by more than 2 labels, there are fewer than two phones.
+            of an utterance differ by more than two frames of the units, there are fewer than two phones.
     """
     num_units, frame_rate_hz = vocabulary
     steps = LABEL_RATE_HZ / frame_rate_hz
@@ -152,10 +153,10 @@ def _aligned(
     """Units and phones of an utterance every 10 ms, equally long."""
     units = sequence.frames().repeat(steps).astype(np.int32)
     num_labels = utterance.num_samples * LABEL_RATE_HZ // SAMPLE_RATE_HZ
-    if abs(len(units) - num_labels) > MAX_DIFFERENCE:
+    if abs(len(units) - num_labels) > MAX_DIFFERENCE * steps:
         raise InputError(
             f"{path}: {sequence.fileid} has units for {len(units)} labels of 10 ms, "
-            f"expected {num_labels} give or take {MAX_DIFFERENCE}"
+            f"expected {num_labels} give or take {MAX_DIFFERENCE * steps}, {MAX_DIFFERENCE} frames of the units"
         )
     length = min(len(units), num_labels)
     return units[:length], frame_labels(intervals, length, LABEL_RATE_HZ)

@@ -262,7 +262,7 @@ def test_the_interval_does_not_move_with_the_bias_of_entropies(tmp_path: Path) -
 
 
 def wrong_length(corpus: Corpus) -> None:
-    corpus.units["f1"] += [0, 0]
+    corpus.units["f1"] += [0, 0, 0, 0]
 
 
 def unknown_unit(corpus: Corpus) -> None:
@@ -284,7 +284,7 @@ def without_row(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (wrong_length, r"units\.jsonl: f1 has units for \d+ labels of 10 ms, expected \d+ give or take 2"),
+        (wrong_length, r"units\.jsonl: f1 has units for \d+ labels of 10 ms, expected \d+ give or take 4"),
         (unknown_unit, r"units\.jsonl: f1 has unit 4, expected below 4"),
         (without_units, r"units\.jsonl: nothing for 1 utterance\(s\) \(f1\) of .*manifest\.csv"),
         (without_phones, r"intervals\.csv: nothing for 1 utterance\(s\) \(f1\) of .*manifest\.csv"),
