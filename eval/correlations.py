@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from eval.metrics import METRICS
-from eval.results import CODEBOOK, Result, drawn_scores, estimate, group
+from eval.results import Result, drawn_scores, estimate, group
 from eval.statistics import Correlation, pearson
 from eval.style import (
     INK,
@@ -29,8 +29,8 @@ ROW_HEIGHT_IN = 2.1
 LINE_HEIGHT_PT = 9.0
 DOT_SIZE_PT = 7.2
 REACH = 0.2  # how far from the dots chance is still drawn, in heights of the dots
+PREFERRED = {"abx_continuous": ("abx_codebook", "abx_continuous")}  # of a system's, the first that has a score
 MIN_POINTS = 3  # of two points r is always 1 or -1
-CODEBOOK_PROXY = "abx_codebook"  # stands for abx_continuous where units are a codebook's
 
 type Points = dict[Series, dict[int | None, tuple[float, float]]]
 
@@ -68,17 +68,16 @@ def draw_correlations(
 def proxy_points(results: Sequence[Result], proxy: str, target: str) -> Points:
     """The (proxy, target) of each layer of each series, as fractions; the annotated phones are left out.
 
-    ``abx_continuous`` of codebook units is that of the codebook predictions, as in the paper.
+    ``abx_continuous`` of units that have predictions, those of codebooks, is that of the predictions, as in the paper.
     """
     points: Points = {}
     name = series_namer(results)
     known_layer = [r for r in results if r.layer is not None]
-    proxies = {metric: drawn_scores(known_layer, metric)[0] for metric in (proxy, CODEBOOK_PROXY)}
+    proxies = [drawn_scores(known_layer, metric)[0] for metric in PREFERRED.get(proxy, (proxy,))]
     trained = group(drawn_scores(known_layer, target)[0], lambda r: (name(r), r.layer))
     for (series, layer), of_system in trained.items():
-        of_codebook = proxy == "abx_continuous" and series.units == CODEBOOK
-        scores = proxies[CODEBOOK_PROXY if of_codebook else proxy]
-        known = estimate([r for r in scores if _belongs(r, of_system[0])])
+        of_each = (estimate([r for r in scores if _belongs(r, of_system[0])]) for scores in proxies)
+        known = next(filter(None, of_each), None)
         reached = estimate(of_system)
         if known and reached:
             points.setdefault(series, {})[layer] = known.value, reached.value

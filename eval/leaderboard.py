@@ -15,7 +15,7 @@ from eval.measured import UNTRAINED, Measured, is_metric, with_features
 from eval.metrics import METRICS
 from eval.rendering import Column, Row, Table
 from eval.representation_tables import MARKS
-from eval.results import Result, read_results, selected_layers, training_label
+from eval.results import Result, read_results, selected_layers, standard, training_label
 from eval.tables import write_table
 from eval.unit_tables import LANGUAGE_COLUMNS, LANGUAGE_METRICS, UNIT_COLUMNS
 
@@ -31,8 +31,9 @@ COLUMNS = (
 SHOWN = (*FEATURE_METRICS, *UNIT_METRICS, *LANGUAGE_METRICS)
 LABELS = ("Experiment", "Model", "Layer", "Units", "V", "Language model")
 
-type Evaluation = frozenset[tuple[str, str | None]]
-"""What an experiment was evaluated on: each dataset, and the checksum of its manifest where it has one."""
+type Evaluation = frozenset[tuple[str, str, str | None, str | None]]
+"""What the means of an experiment are over: metric, dataset, condition, and the checksum of the dataset's manifest
+where it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,11 @@ def read_experiments(folder: Path) -> list[Experiment]:
     """
     experiments = []
     for path in sorted(folder.glob("*/scores.csv")):
-        results = [result for result in read_results([path]) if result.metric in SHOWN]
+        results = [result for result in standard(read_results([path])) if result.metric in SHOWN]
         manifests = {name: path.parent / "corpora" / name / "manifest.csv" for name in {r.dataset for r in results}}
-        evaluation = ((name, sha256(file) if file.is_file() else None) for name, file in manifests.items())
-        experiments.append(Experiment(path.parent.name, results, frozenset(evaluation)))
+        checksums = {name: sha256(file) if file.is_file() else None for name, file in manifests.items()}
+        evaluation = frozenset((r.metric, r.dataset, r.condition, checksums[r.dataset]) for r in results)
+        experiments.append(Experiment(path.parent.name, results, evaluation))
     if not experiments:
         raise InputError(f"{folder}: found no experiment with scores.csv, expected one at least")
     return experiments
@@ -68,23 +70,24 @@ def read_experiments(folder: Path) -> list[Experiment]:
 def leaderboard(experiments: Sequence[Experiment]) -> Table:
     """The best layer of each encoder and every system with a language model, over all experiments.
 
-    Experiments evaluated on the same sets share a block, and best and second best are among them. In a block, rows are
-    sorted by the ABX of the continuous features, then by that of the units; toplines come last.
+    Experiments in which the same was measured, on the same sets under the same conditions, share a block, and best and
+    second best are among them. In a block, rows are sorted by the ABX of the continuous features, then by that of the
+    units; toplines come last.
     """
     by_evaluation: dict[Evaluation, list[Experiment]] = {}
     for experiment in experiments:
         by_evaluation.setdefault(experiment.evaluation, []).append(experiment)
     rows: list[Row] = []
     for evaluation, alike in by_evaluation.items():
-        datasets = ", ".join(sorted(name for name, _ in evaluation))
+        datasets = ", ".join(sorted({dataset for _, dataset, _, _ in evaluation}))
         block = f"{', '.join(experiment.name for experiment in alike)}: {datasets}"
         found = [(experiment.name, system) for experiment in alike for system in _systems(experiment.results)]
         rows += [_row(name, system, block) for name, system in sorted(found, key=lambda pair: _place(pair[1]))]
     return Table(
         name="Leaderboard",
         caption="All experiments: each encoder at the layer with the lowest average ABX on continuous embeddings, and "
-        "every system with a language model (in % except for PNMI). Experiments stand in one block where they were "
-        f"evaluated on the same sets; each mean is over all of them. {MARKS}",
+        "every system with a language model (in % except for PNMI). Experiments stand in one block where the same "
+        f"metrics were measured, on the same sets under the same conditions; each mean is over all of them. {MARKS}",
         labels=LABELS,
         columns=COLUMNS,
         rows=tuple(rows),

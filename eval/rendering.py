@@ -11,6 +11,8 @@ from eval.metrics import Metric
 from eval.results import Estimate
 
 type Mark = Literal["best", "second"] | None
+type System = tuple[str | int | None, ...]
+"""Encoder and layer, and of units their name and number; None where a source does not tell."""
 
 MEAN_INTERVALS = (
     "Where a number is a mean of several scores, the ends are the means of theirs: too wide rather than too narrow."
@@ -59,7 +61,7 @@ class Row:
     block: str = ""
     ranked: bool = True
     source: str = ""
-    system: tuple[Hashable, ...] = ()
+    system: System = ()
     training: tuple[Hashable, ...] = ()
 
 

@@ -151,6 +151,9 @@ class Slm(Settings):
     """Training recipe, a YAML file beside the experiment file."""
     train: list[str] = Field(min_length=1)
     """Corpora it is trained on."""
+    corpus: str | None = Field(default=None, min_length=1)
+    """What those of `train` are together, as scores and tables say it: `librilight-medium` of Libri-Light's first two
+    parts. By default their names, joined by `+`. Scores from elsewhere are set beside those on a corpus of one name."""
     validation: str
     """Corpus whose loss selects the checkpoint: one that shares no speaker and no utterance with those trained on."""
     hours: PositiveFloat | None = None

@@ -242,6 +242,7 @@ def main() -> None:
         help="evaluation set whose pairs are scored beside each validation (repeatable)",
     )
     parser.add_argument("--slm", required=True, help="name of the language model")
+    parser.add_argument("--corpus", help="what the stores are together, as scores say it; default: their names, by +")
     parser.add_argument("--hours", type=float, help="train on so many hours of the stores, all of them by default")
     parser.add_argument("--subset-seed", type=int, default=0, help="draws which hours; fewer lie within more")
     parser.add_argument("--seed", type=int, default=0)
@@ -287,7 +288,7 @@ def _train_and_write(recipe: SlmRecipe, given: argparse.Namespace, workers: Work
         inputs = {str(store.folder): store.folder / "tokens.bin" for store in (*stores, held_out)}
         about = {
             "slm": given.slm,
-            "corpus": "+".join(store.corpus for store in stores),
+            "corpus": given.corpus or "+".join(store.corpus for store in stores),
             "hours": hours_of(stores, chosen),
             "vocab_size": held_out.vocab_size,
             "num_parameters": model.num_parameters(),

@@ -7,7 +7,7 @@ import pytest
 from artifacts.errors import InputError
 from eval.beside import beside
 from eval.rendering import Table, to_latex, to_markdown
-from eval.representation_tables import table_1
+from eval.representation_tables import table_1, table_6
 from eval.results import Result
 from eval.unit_tables import table_2
 
@@ -57,6 +57,45 @@ def test_another_system_is_another_row(changed: dict[str, Any]) -> None:
 def test_another_language_model_is_another_row(changed: dict[str, Any]) -> None:
     table = beside(table_2([theirs("tsc", 0.6, **SPOKEN), ours("tsc", 0.7, **(SPOKEN | changed))]), "published")
     assert shown(table, "tSC, difference") == ["", ""]
+
+
+SPIN = {"model": "HuBERT + Spin", "encoder": "spin", "quantizer": "codebook"}
+
+
+def spin(tell: Any, value: float, **fields: Any) -> Result:
+    """A score of Spin's codebook, by `theirs` or by `ours`."""
+    found: Result = tell("abx_codebook", value, condition="within", **(SPIN | fields))
+    return found
+
+
+def test_what_one_source_does_not_tell_of_the_only_such_units_the_other_may() -> None:
+    published = spin(theirs, 0.04, num_units=256)
+    table = beside(table_6([published, spin(ours, 0.05, layer=12)]), "published")
+    assert [row.labels for row in table.rows] == [("HuBERT + Spin", "12", "256")]
+    assert shown(table, "ABX within speaker, dev-clean, difference") == ["+1.00"]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [spin(theirs, 0.04), spin(ours, 0.05, layer=12), spin(ours, 0.06, layer=11)],
+        [spin(theirs, 0.04, layer=11), spin(theirs, 0.04, layer=12), spin(ours, 0.05)],
+        [spin(theirs, 0.04, num_units=256), spin(ours, 0.05, layer=12, num_units=2048)],
+        [spin(theirs, 0.04), spin(ours, 0.05, layer=12, quantizer="heads")],
+        [spin(theirs, 0.04), spin(ours, 0.05, layer=12, encoder="mine")],
+    ],
+)
+def test_units_that_may_be_several_or_are_others_are_rows_of_their_own(results: list[Result]) -> None:
+    table = beside(table_6(results), "published")
+    assert len(table.rows) == len(results)
+    assert not any(shown(table, "ABX within speaker, dev-clean, difference"))
+
+
+def test_a_layer_that_both_tell_is_not_taken_for_the_one_that_is_not_told() -> None:
+    results = [spin(theirs, 0.04), spin(theirs, 0.05, layer=12), spin(ours, 0.07, layer=12)]
+    table = beside(table_6(results), "published")
+    assert [row.labels[1] for row in table.rows] == ["", "12"]
+    assert shown(table, "ABX within speaker, dev-clean, difference") == ["", "+2.00"]
 
 
 def test_units_without_a_language_model_are_set_beside_units_with_one() -> None:

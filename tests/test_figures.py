@@ -138,6 +138,13 @@ def test_abx_of_codebook_units_is_that_of_the_predictions() -> None:
     assert by_units == {"K-means": pytest.approx(0.10), "Codebook": pytest.approx(0.11)}
 
 
+def test_units_of_a_codebook_are_known_by_their_predictions_whatever_they_are_called() -> None:
+    renamed = [r.model_copy(update={"quantizer": "heads"}) if r.quantizer == "codebook" else r for r in experiment(3)]
+    points = proxy_points(renamed, "abx_continuous", "tsc")
+    by_units = {series.units: layers[3][0] for series, layers in points.items()}
+    assert by_units == {"K-means": pytest.approx(0.10), "heads": pytest.approx(0.11)}
+
+
 def test_the_topline_is_no_dot() -> None:
     points = proxy_points(experiment(3) + REFERENCES, "pnmi", "tsc")
     assert {series.model for series in points} == {"SpidR"}

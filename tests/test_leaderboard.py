@@ -51,6 +51,17 @@ def test_sets_of_one_name_that_are_not_the_same_are_not_compared(tmp_path: Path)
     assert [marks[0] for _, rows in table.blocks() for _, marks in rows] == [None, None]
 
 
+def test_the_mean_of_other_conditions_or_metrics_is_not_compared(tmp_path: Path) -> None:
+    within = abx(0.05).model_copy(update={"condition": "within"})
+    experiment(tmp_path, "one", within)
+    experiment(tmp_path, "two", within.model_copy(update={"value": 0.04}), abx(0.09))
+    experiment(tmp_path, "three", within, score("map_words", 0.3, condition="strict"))
+    experiment(tmp_path, "four", within, abx(0.2).model_copy(update={"condition": "within_any"}))  # in no mean
+    table = leaderboard(read_experiments(tmp_path))
+    assert [block for block, _ in table.blocks()] == ["four, one: dev", "three: dev", "two: dev"]
+    assert [marks[0] for _, rows in table.blocks() for _, marks in rows] == ["best", "best", None, None]
+
+
 def test_language_models_stand_with_the_features_of_their_layer_and_toplines_last(tmp_path: Path) -> None:
     spoken: dict[str, Any] = {"slm": "opt", "corpus": "train", "hours": 4.0, "seed": 0}
     units: dict[str, Any] = {"quantizer": "kmeans50", "num_units": 50}

@@ -119,6 +119,19 @@ def test_the_summary_says_what_was_trained(trained: Path) -> None:
     assert summary["epochs"] > 1
 
 
+def test_what_it_is_trained_on_may_have_a_name_of_its_own(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(trained, tmp_path / "seed0")
+    run_main(monkeypatch, stores, tmp_path / "seed0", None, "--corpus", "both")
+    before, after = (
+        json.loads((folder / "seed0" / "summary.json").read_text()) for folder in (trained.parent, tmp_path)
+    )
+    assert after["corpus"] == "both"
+    assert after["validation_loss"] == before["validation_loss"]
+    assert not (tmp_path / "seed0" / "earlier-1").exists()  # the same training, which had ended
+
+
 def test_the_language_is_learnt(trained: Path) -> None:
     losses = [line["loss"] for line in log_of(trained, "validation")]
     assert losses[0] > 1.5

@@ -209,6 +209,7 @@ def test_an_experiment_of_text_alone_needs_no_audio() -> None:
 
 def test_the_text_topline_is_planned_from_texts_to_scores(tmp_path: Path) -> None:
     quarter = {"recipe": "slm/tiny.yaml", "train": ["train"], "validation": "valid", "hours": 0.02}
+    quarter["corpus"] = "a quarter"
     path = tmp_path / "text.yaml"
     found = experiment(
         **{"corpora__books": BOOKS, "corpora__held-out": HELD_OUT, "slms__books": OF_BOOKS, "slms__quarter": quarter}
@@ -238,4 +239,4 @@ def test_the_text_topline_is_planned_from_texts_to_scores(tmp_path: Path) -> Non
         assert all(f"--normalization {normalization} " in line for line in scored)
     trained = [line for line in commands if "slm.train" in line and "--slm quarter" in line]
     assert len(trained) == 3
-    assert all("--hours 0.02 --subset-seed 0 " in line for line in trained)
+    assert all("--corpus 'a quarter' --hours 0.02 --subset-seed 0 " in line for line in trained)
