@@ -1,5 +1,6 @@
 """Training checkpoints: written in the background, whole or absent, the newest readable one loaded."""
 
+import errno
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from artifacts.files import atomic_file
 if TYPE_CHECKING:
     from torch import Tensor
 
-UNREADABLE = (zipfile.BadZipFile, UnpicklingError, EOFError, OSError, RuntimeError, ValueError)
+DAMAGED = (zipfile.BadZipFile, UnpicklingError, EOFError, RuntimeError, ValueError)
 """What reading a damaged checkpoint raises, depending on the bytes that changed."""
 
 ADVICE = "lower optimizer.learning_rate or raise optimizer.warmup_steps"
@@ -129,13 +130,14 @@ def load_newest_checkpoint(folder: Path) -> dict[str, Any] | None:
     unpickled.
 
     Raises:
-        InputError: There are checkpoints, and none can be read.
+        InputError: There are checkpoints, and all are damaged; or the system does not let one be read, which may
+            be whole: to go on from an older one would delete it.
     """
     found = _newest_first(folder)
     for path in found:
         try:
-            return _read(path)
-        except UNREADABLE as error:
+            return _read_or_refuse(path)
+        except DAMAGED as error:
             reason = str(error).partition("\n")[0]
             print(f"warning: {path}: damaged, passed over ({reason})", file=sys.stderr)
     if found:
@@ -161,6 +163,28 @@ def require_finite(state: Mapping[str, "Tensor"], step: int) -> None:
             raise InputError(
                 f"step {step}: {name}: found a weight that is not finite, expected finite numbers; {ADVICE}"
             )
+
+
+def _read_or_refuse(path: Path) -> dict[str, Any]:
+    """Read a checkpoint, a second time where the first fails: what a network disk has forgotten is opened anew.
+
+    Raises:
+        InputError: The system does not let it be read.
+        Exception: One of `DAMAGED`.
+    """
+    try:
+        try:
+            return _read(path)
+        except OSError:
+            return _read(path)
+    except OSError as error:
+        if error.errno in (None, errno.EINVAL):  # it says that its parts lie where no file has any
+            raise ValueError(str(error)) from None
+        found = f"{errno.errorcode.get(error.errno, error.errno)} ({error.strerror})"
+        raise InputError(
+            f"{path}: found {found}, expected a checkpoint that can be read; it may be whole: see to the disk or to "
+            "its permissions, and start again"
+        ) from None
 
 
 def _read(path: Path) -> dict[str, Any]:

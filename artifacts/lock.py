@@ -1,6 +1,8 @@
 """One process at a time trains in a folder, and goes on only with the training it is itself."""
 
+import errno
 import fcntl
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +12,15 @@ from typing import Any
 from artifacts.errors import InputError
 from artifacts.files import read_json, write_json
 
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a disk without locks answers: Lustre mounted without `flock`, NFS whose server has no lock daemon."""
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes from training in `folder`; the kernel lets go when this one ends, however it ends.
+
+    On a disk without locks it keeps nobody out, and says so on standard error.
 
     Raises:
         InputError: Another process trains there.
@@ -24,6 +31,11 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{folder}: another process is training here, expected none") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            missing = f"this disk has no locks ({error.strerror})"
+            print(f"warning: {folder}: {missing}: nothing keeps a second process out", file=sys.stderr)
         yield
 
 
@@ -43,7 +55,8 @@ def set_aside_another(folder: Path, settings: dict[str, Any]) -> None:
         changed = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         if not changed:
             return
-        number = 1 + sum(1 for _ in folder.glob("earlier-*"))
+        taken = (re.fullmatch(r"earlier-(\d+)", path.name) for path in folder.iterdir())
+        number = 1 + max((int(found[1]) for found in taken if found), default=0)  # whichever of them were deleted
         aside = folder / f"earlier-{number}"
         aside.mkdir()
         # The settings go last: killed in between, the rest is moved at the next start.

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from artifacts.errors import InputError
+from artifacts.errors import AnotherEnded, InputError, Stopped, leave
 
 if TYPE_CHECKING:
     import torch
@@ -39,11 +39,21 @@ class Workers:
         return range(self.rank, count, self.size)
 
     def add_up(self, tensor: "torch.Tensor") -> None:
-        """Replace a tensor by its sum over the workers, without waiting for the device."""
+        """Replace a tensor by its sum over the workers, without waiting for the device.
+
+        Raises:
+            AnotherEnded: The sum was not made, as it is not where a worker is missing.
+        """
         if self.size > 1:
             import torch.distributed
 
-            torch.distributed.all_reduce(tensor)
+            try:
+                torch.distributed.all_reduce(tensor)
+            except RuntimeError as error:
+                # Messages between hosts have no class of error of their own.
+                if tensor.is_cuda and not isinstance(error, torch.distributed.DistError):
+                    raise
+                raise AnotherEnded(_one_line(error)) from error
 
     def total(self, number: float) -> float:
         """The sum of a number over the workers, agreed on by the hosts alone: no device is waited for."""
@@ -72,10 +82,13 @@ ALONE = Workers()
 def together() -> Iterator[Workers]:
     """Join the other processes of this training, if there are any, and leave them at the end.
 
-    Messages between GPUs go by NCCL, those between hosts by gloo.
+    Messages between GPUs go by NCCL, those between hosts by gloo. Of several processes, one that fails says why and
+    ends right here: to leave the others in good order it would wait for messages that will never be answered.
 
     Raises:
-        InputError: The processes were started in a way that leaves out what is needed to find the others.
+        InputError: The processes were started in a way that leaves out what is needed to find the others, or the
+            port at which they meet is taken.
+        AnotherEnded: The others were not found.
     """
     place = _place()
     if place is None:
@@ -87,13 +100,27 @@ def together() -> Iterator[Workers]:
     rank, size, local_rank = place
     if torch.cuda.is_available():
         torch.cuda.set_device(local_rank % torch.cuda.device_count())
-    torch.distributed.init_process_group(
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", rank=rank, world_size=size
-    )
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        torch.distributed.init_process_group(backend, rank=rank, world_size=size)
+    except torch.distributed.DistError as error:
+        if "EADDRINUSE" not in str(error):
+            raise AnotherEnded(_one_line(error)) from error
+        port = os.environ["MASTER_PORT"]
+        raise InputError(f"MASTER_PORT: found {port}, which is taken; set MASTER_PORT to a port that is free") from None
     try:
         yield Workers(rank, size)
-    finally:
+    except Stopped:  # all of them are
         torch.distributed.destroy_process_group()
+        raise
+    except BaseException as error:
+        leave(error)
+    torch.distributed.destroy_process_group()
+
+
+def _one_line(error: Exception) -> str:
+    """What torch says before it lists its own calls."""
+    return str(error).strip().partition("\n")[0]
 
 
 def _place() -> tuple[int, int, int] | None:
@@ -105,14 +132,18 @@ def _place() -> tuple[int, int, int] | None:
     if int(variables.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         if "MASTER_ADDR" not in variables:
             variables["MASTER_ADDR"] = _first_host(variables["SLURM_STEP_NODELIST"])
-        # The same on all nodes, and another for each job of a node.
-        variables.setdefault("MASTER_PORT", str(20_000 + int(variables["SLURM_JOB_ID"]) % 40_000))
+        variables.setdefault("MASTER_PORT", str(_port(int(variables["SLURM_JOB_ID"]), int(variables["SLURM_STEP_ID"]))))
         return (
             int(variables["SLURM_PROCID"]),
             int(variables["SLURM_STEP_NUM_TASKS"]),
             int(variables["SLURM_LOCALID"]),
         )
     return None
+
+
+def _port(job: int, step: int) -> int:
+    """The same on all nodes, and another for each step and each job of a node, below those that Linux hands out."""
+    return 20_000 + (101 * job + step) % 12_000  # 101: steps of jobs that follow each other lie apart
 
 
 def _first_host(nodes: str) -> str:

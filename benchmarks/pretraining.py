@@ -40,6 +40,8 @@ SMALL = {
 UTTERANCE_S = {"base": (10, 16), "small": (3, 5)}
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """bfloat16 products per second without sparsity, from the data sheets of NVIDIA's SXM modules."""
+LESSER = ("PCIE", "NVL", "MIG")
+"""What the names of slower cards of the same kind, or of slices of one, have in them."""
 
 
 class Side(NamedTuple):
@@ -64,13 +66,17 @@ def make_batches(
     return batches
 
 
+def known_peak(card: str, precision: str) -> tuple[float, str] | None:
+    """Products a second of a card by its name, and how this is known; None for one that `PEAK_FLOPS` is not about."""
+    if precision != "bfloat16" or any(mark in card.upper() for mark in LESSER):
+        return None
+    return next(((peak, f"the data sheet of {known}") for known, peak in PEAK_FLOPS.items() if known in card), None)
+
+
 def peak_flops(device: torch.device, precision: str) -> tuple[float, str]:
     """Products a second that the device can do, and how this is known."""
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name()
-        for known, peak in PEAK_FLOPS.items():
-            if known in name and precision == "bfloat16":
-                return peak, f"the data sheet of {known}"
+    if device.type == "cuda" and (known := known_peak(torch.cuda.get_device_name(), precision)):
+        return known
     size = 8192 if device.type == "cuda" else 2048
     matrix, times = torch.randn(size, size, device=device, dtype=getattr(torch, precision)), []
     for _ in range(8):

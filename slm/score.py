@@ -151,6 +151,8 @@ def main() -> None:
         raise InputError(
             f"--output: found {len(given.output)} folders, expected {len(given.model)}: one for each model"
         )
+    if len({folder.resolve() for folder in given.output}) < len(given.output):
+        raise InputError("--output: found one folder twice, expected one for each model: they have tables of one name")
     if len({units.stem for units in given.units}) < len(given.units):
         raise InputError("--units: two files have one name, expected a name for each table")
     if given.stride is not None and given.long == "error":

@@ -6,6 +6,7 @@ cropped, at random, to its shortest.
 """
 
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,9 @@ from corpora.audio import read_crop
 from corpora.manifest import Utterance
 from spidr.masking import sample_masked_frames
 from spidr.settings import Recipe
+
+ATTEMPTS = 10
+"""Batches of bad audio alone, one after the other, that end a training which leaves bad audio out: a disk is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +109,28 @@ class Batches:
         return [self.utterances[i] for i in utterances[self._cuts[batch] : self._cuts[batch + 1]]]
 
     def __getitem__(self, number: int) -> Batch:
-        """Read a batch.
+        """Read a batch; one of bad audio alone, where that is left out, has the rows of the next that is not.
 
         Raises:
             InputError: An audio file is missing, unreadable or not what the manifest says; where
-                ``training.bad_audio`` is ``skip``, every one of the batch is.
+                ``training.bad_audio`` is ``skip``, every one of `ATTEMPTS` batches is.
         """
+        left_out: dict[str, str] = {}
+        for source in range(number, number + ATTEMPTS):
+            fileids, waveforms, bad = self._read_rows(source)
+            left_out |= bad
+            if fileids:
+                break
+        else:
+            reason = next(iter(left_out.values()))
+            raise InputError(f"{reason}; {ATTEMPTS} batches from number {number} on hold bad audio alone")
+        num_frames = self.recipe.model.num_frames(waveforms.shape[1])
+        rng = generator(self.seed, "masks", number)
+        masked = torch.from_numpy(sample_masked_frames(rng, len(fileids), num_frames, self.recipe.masking))
+        return Batch(number, fileids, waveforms, masked, self._draw_kept_layers(number), left_out)
+
+    def _read_rows(self, number: int) -> tuple[list[str], Tensor, dict[str, str]]:
+        """Fileids and crops (rows, samples) of a batch, and what is wrong with those of its members it lacks."""
         members = self.members(number)
         rng = generator(self.seed, "crops", number)
         num_samples = min(self.recipe.batches.max_samples, *(u.num_samples for u in members))
@@ -122,15 +142,12 @@ class Batches:
             try:
                 waveforms[len(fileids)] = torch.from_numpy(read_crop(utterance, start, num_samples))
             except InputError as error:
-                if self.recipe.training.bad_audio == "fail" or len(left_out) + 1 == len(members):
+                if self.recipe.training.bad_audio == "fail":
                     raise
                 left_out[utterance.fileid] = str(error)
             else:
                 fileids.append(utterance.fileid)
-        num_frames = self.recipe.model.num_frames(num_samples)
-        rng = generator(self.seed, "masks", number)
-        masked = torch.from_numpy(sample_masked_frames(rng, len(fileids), num_frames, self.recipe.masking))
-        return Batch(number, fileids, waveforms[: len(fileids)], masked, self._draw_kept_layers(number), left_out)
+        return fileids, waveforms[: len(fileids)], left_out
 
     def _draw_kept_layers(self, number: int) -> Tensor | None:
         settings = self.recipe.model
@@ -138,6 +155,14 @@ class Batches:
             return None
         drawn = generator(self.seed, "layer drop", number).random(settings.num_layers)
         return torch.from_numpy(drawn >= settings.layer_drop)
+
+
+def name_left_out(batches: Iterable[Batch]) -> int:
+    """Say what is wrong with the utterances left out of batches, on standard error, and count them."""
+    reasons = [reason for batch in batches for reason in batch.left_out.values()]
+    for reason in reasons:
+        print(f"warning: left out: {reason}", file=sys.stderr)
+    return len(reasons)
 
 
 def _cut(lengths: np.ndarray, max_batch_samples: int) -> list[int]:

@@ -243,7 +243,8 @@ class TrainingSettings(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     """How many of the newest checkpoints are kept."""
     bad_audio: Literal["fail", "skip"] = "fail"
-    """An audio file that is not what the manifest says stops the training, or is left out, named and counted."""
+    """An audio file that is not what the manifest says stops the training, or is left out, named and counted. Ten
+    batches in a row of such files alone stop it too: the disk is gone."""
     compile: bool = True
     """Compile the forward and backward pass on a GPU (torch.compile, which takes minutes at the start)."""
     trackers: tuple[TrackerName, ...] = ()

@@ -7,7 +7,6 @@ random, so a checkpoint holds no generator's state and no place in the data but 
 """
 
 import argparse
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from artifacts.settings import load_settings
 from artifacts.workers import ALONE, Workers, together
 from corpora.manifest import read_manifest
 from corpora.speakers import require_other_speakers
-from spidr.batches import Batch, Batches, prefetch
+from spidr.batches import Batch, Batches, name_left_out, prefetch
 from spidr.encoder import write_encoder
 from spidr.learner import SpidR, build_learner
 from spidr.schedules import learning_rate, teacher_decay
@@ -115,7 +114,7 @@ def train(
             outcome = stepper.step(batches, step)
             done = step + 1
             num_samples += sum(batch.waveforms.numel() for batch in batches)
-            num_left_out += _name_left_out(batches)
+            num_left_out += name_left_out(batches)
             fileids = [fileid for batch in batches for fileid in batch.fileids]
             unchecked[done] = Unchecked(fileids, outcome)
 
@@ -200,14 +199,6 @@ def _note(line: dict[str, Any]) -> str:
     return f"loss {line['loss']:.3f}, perplexity {codebooks:.3g} and {predictions:.3g}, {speed}"
 
 
-def _name_left_out(batches: list[Batch]) -> int:
-    """Say what is wrong with the utterances left out of a step, and count them."""
-    reasons = [reason for batch in batches for reason in batch.left_out.values()]
-    for reason in reasons:
-        print(f"warning: left out: {reason}", file=sys.stderr)
-    return len(reasons)
-
-
 def check_finite(unchecked: dict[int, Unchecked]) -> None:
     """Look at the steps since the last look, all at once; the steps themselves wait for nothing.
 
@@ -259,9 +250,10 @@ def _train_and_write(recipe: Recipe, arguments: argparse.Namespace, workers: Wor
     require_other_speakers(heard, (utterance.speaker for utterance in held_out), str(arguments.validation))
     training = Batches(utterances, recipe, seed)
     validation = Batches(held_out, recipe, seed_for(seed, "validation"))
-    if training.num_short and workers.is_first:
-        shortest = recipe.batches.min_samples
-        print(f"{training.num_short} of {len(utterances)} utterances are left out: shorter than {shortest} samples")
+    for what, batches, given in (("training", training, utterances), ("validation", validation, held_out)):
+        if batches.num_short and workers.is_first:
+            shortest = f"shorter than {recipe.batches.min_samples} samples"
+            print(f"{batches.num_short} of {len(given)} utterances for {what} are left out: {shortest}")
     device = choose_device(arguments.device)
     settings = recipe.model_dump(mode="json")
     with ExitStack() as stack:

@@ -10,7 +10,7 @@ from torch import Tensor
 from artifacts.checkpoints import ADVICE
 from artifacts.errors import InputError
 from artifacts.workers import Workers
-from spidr.batches import Batches, prefetch
+from spidr.batches import Batches, name_left_out, prefetch
 from spidr.learner import Objective, SpidR
 from spidr.step import autocast
 
@@ -22,7 +22,8 @@ COLLAPSED = 0.05
 def validate(learner: SpidR, batches: Batches, device: torch.device, workers: Workers) -> dict[str, Any]:
     """Loss and perplexities of one epoch of `batches`, the same crops and masks every time.
 
-    Perplexities are taken over each batch and then averaged (section 4.2). Workers share the batches.
+    Perplexities are taken over each batch and then averaged (section 4.2). Workers share the batches. How many
+    utterances were left out as bad is `utterances_left_out`; each is named on standard error.
 
     Raises:
         InputError: An audio file is not what the manifest says, or the loss is not finite.
@@ -30,16 +31,18 @@ def validate(learner: SpidR, batches: Batches, device: torch.device, workers: Wo
     learner.eval()
     num_codebooks, num_batches = learner.settings.num_codebooks, batches.batches_per_epoch
     total = torch.zeros(4, num_codebooks, dtype=torch.float64, device=device)
+    num_left_out = 0  # this worker's
     for batch in prefetch(batches, range(workers.rank, num_batches, workers.size), device):
         with autocast(batches.recipe, device):
             tally = learner(batch.waveforms, batch.masked)
         total += figures(Objective.of(tally))
+        num_left_out += name_left_out([batch])
     learner.train()
     workers.add_up(total)
     measured = name_figures(total / num_batches, learner.settings.codebook_layers)
     if not math.isfinite(measured["loss"]):
         raise InputError(f"validation: found a loss of {measured['loss']}, expected a finite number; {ADVICE}")
-    return measured
+    return {**measured, "utterances_left_out": int(workers.total(num_left_out))}
 
 
 @torch.no_grad()

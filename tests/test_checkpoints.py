@@ -1,6 +1,9 @@
 """A training that is stopped loses little: checkpoints, log and lock of a training folder."""
 
+import errno
+import fcntl
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from artifacts import checkpoints
 from artifacts.checkpoints import CheckpointWriter, load_newest_checkpoint, require_finite
 from artifacts.errors import InputError
 from artifacts.lock import locked, set_aside_another
@@ -247,6 +251,41 @@ def test_a_folder_of_damaged_checkpoints_only_is_an_error(tmp_path: Path) -> Non
         load_newest_checkpoint(tmp_path)
 
 
+def failing(times: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the newest checkpoint's first readings fail as the system does."""
+    left = [times]
+
+    def read(path: Path) -> dict[str, Any]:
+        if path.name == "step-00000020.pt" and left[0] > 0:
+            left[0] -= 1
+            raise OSError(number, os.strerror(number), str(path))
+        return whole(path)
+
+    whole = checkpoints._read
+    monkeypatch.setattr(checkpoints, "_read", read)
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EACCES, errno.EIO])
+def test_a_checkpoint_that_the_system_does_not_let_be_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    save(tmp_path, 10, 20)
+    failing(2, number, monkeypatch)
+    with pytest.raises(InputError, match=rf"step-00000020\.pt: found {errno.errorcode[number]} \(.*it may be whole"):
+        load_newest_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_that_is_read_at_the_second_attempt_is_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path, 10, 20)
+    failing(1, errno.ESTALE, monkeypatch)
+    state = load_newest_checkpoint(tmp_path)
+    assert state is not None
+    assert state["step"] == 20
+    assert capsys.readouterr().err == ""
+
+
 def test_weights_that_are_not_finite_are_named() -> None:
     state = {"a": torch.ones(3), "steps": torch.tensor(4)}
     require_finite(state, 7)
@@ -279,6 +318,40 @@ def test_two_processes_never_train_in_one_folder(tmp_path: Path) -> None:
     assert "another process is training here" in other.stderr
     with locked(tmp_path):
         pass
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_on_a_disk_without_locks_a_training_goes_on_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with locked(tmp_path / "training"):
+        pass
+    missing = f"this disk has no locks ({os.strerror(number)}): nothing keeps a second process out"
+    assert capsys.readouterr().err == f"warning: {tmp_path / 'training'}: {missing}\n"
+
+
+def test_a_lock_that_fails_on_a_disk_that_has_them_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path):
+        pass
+
+
+def test_a_training_set_aside_takes_the_place_of_none_that_was(tmp_path: Path) -> None:
+    for seed in range(4):  # to earlier-1, -2 and -3
+        set_aside_another(tmp_path, {"seed": seed})
+    for number in (1, 2):
+        (tmp_path / f"earlier-{number}" / "settings.json").unlink()
+        (tmp_path / f"earlier-{number}").rmdir()
+    (tmp_path / "earlier-runs").mkdir()  # somebody's own
+    set_aside_another(tmp_path, {"seed": 4})
+    assert json.loads((tmp_path / "earlier-4" / "settings.json").read_text()) == {"seed": 3}
 
 
 def test_a_training_with_other_settings_sets_the_earlier_one_aside(

@@ -6,6 +6,7 @@ from test_spidr_model import SMALL
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.flops import step_flops, step_parts
+from benchmarks.pretraining import known_peak
 from spidr.learner import build_learner
 from spidr.settings import ModelSettings
 
@@ -22,6 +23,24 @@ def test_a_step_has_as_many_operations_as_torch_counts(predict_from: str) -> Non
         learner(waveforms, masked).loss.backward()
     expected = step_flops(model, 2, 12_800, masked.shape[1] / num_frames)
     assert expected == pytest.approx(counter.get_total_flops(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("card", "expected"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA A100-PCIE-40GB", None),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_the_peak_of_an_sxm_module_is_no_other_card_s(card: str, expected: float | None) -> None:
+    found = known_peak(card, "bfloat16")
+    assert (found and found[0]) == expected
+    assert known_peak(card, "float32") is None
 
 
 def test_a_step_of_the_paper_is_about_13_tflop() -> None:

@@ -330,6 +330,10 @@ def test_every_model_needs_a_folder_and_every_table_a_name(
     units = write(tmp_path / "a.jsonl", [[1]])
     with pytest.raises(InputError, match="--output: found 1 folders, expected 2: one for each model"):
         run_main(monkeypatch, [model_folder, model_folder], [units], [tmp_path])
+    with pytest.raises(InputError, match="--output: found one folder twice"):
+        run_main(
+            monkeypatch, [model_folder, model_folder], [units], [tmp_path / "out", tmp_path / "out" / ".." / "out"]
+        )
     with pytest.raises(InputError, match="--units: two files have one name"):
         run_main(monkeypatch, [model_folder], [units, tmp_path / "b" / "a.jsonl"], [tmp_path])
 

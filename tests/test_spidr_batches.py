@@ -131,12 +131,38 @@ def test_bad_audio_is_left_out_and_named_where_that_is_asked_for(speech: list[Ut
         assert len(batch.waveforms) == len(batch.masked) == len(batch.fileids)
 
 
-def test_a_batch_of_bad_audio_alone_is_refused(speech: list[Utterance]) -> None:
+ONE_ROW = {
+    "batches": {"max_samples": 10_000, "max_batch_samples": 10_000, "num_buckets": 4},
+    "training": {"bad_audio": "skip"},
+}
+
+
+def test_a_batch_of_bad_audio_alone_has_the_rows_of_the_next(speech: list[Utterance]) -> None:
+    recipe = Recipe.model_validate(ONE_ROW)
+    whole = Batches(speech, recipe, 0)
+    assert whole.batches_per_epoch == len(speech) == 6
+    order = [whole.members(number)[0] for number in range(6)]
+    for utterance in order[2:4]:
+        utterance.path.unlink()
+    made = Batches(speech, recipe, 0)
+    read = [made[number] for number in range(6)]
+    assert [batch.number for batch in read] == [0, 1, 2, 3, 4, 5]
+    assert [batch.fileids for batch in read] == [[order[index].fileid] for index in (0, 1, 4, 4, 4, 5)]
+    assert [sorted(batch.left_out) for batch in read[2:5]] == [
+        sorted(utterance.fileid for utterance in order[2:4]),
+        [order[3].fileid],
+        [],
+    ]
+    for stand_in in read[2:4]:
+        assert torch.equal(stand_in.waveforms, read[4].waveforms)
+        assert len(stand_in.masked) == 1
+
+
+def test_a_disk_that_is_gone_ends_a_training_that_leaves_bad_audio_out(speech: list[Utterance]) -> None:
     for utterance in speech:
         utterance.path.unlink()
-    recipe = Recipe.model_validate({"training": {"bad_audio": "skip"}})
-    with pytest.raises(InputError, match=r"u\d\.wav: no such file"):
-        Batches(speech, recipe, 0)[0]
+    with pytest.raises(InputError, match=r"u\d\.wav: no such file.*; 10 batches from number 7 on hold bad audio alone"):
+        Batches(speech, Recipe.model_validate(ONE_ROW), 0)[7]
 
 
 def test_layer_drop_is_drawn_for_each_batch_as_often_as_asked() -> None:

@@ -173,6 +173,34 @@ def test_bad_audio_that_is_left_out_is_named_and_counted(
     assert final_state(folder)["num_left_out"] == met
 
 
+def test_bad_audio_that_validation_leaves_out_is_named_and_counted(
+    manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    speech = read_manifest(manifest)
+    speech[1].path.write_bytes(b"")
+    recipe = Recipe.model_validate({**RECIPE, "training": {**RECIPE["training"], "bad_audio": "skip", "steps": 8}})
+    made = Batches(speech[4:], recipe, 0), Batches(speech[:4], recipe, 1)
+    train(recipe, *made, tmp_path / "training", 0, torch.device("cpu"))
+    counts = [line["utterances_left_out"] for line in log_values(tmp_path / "training") if line["split"] != "train"]
+    assert counts == [1, 1]
+    assert capsys.readouterr().err.count("left out: ") == 2
+    assert final_state(tmp_path / "training")["num_left_out"] == 0  # of what is learnt from
+
+
+def test_utterances_that_are_too_short_are_counted_of_both_corpora(
+    manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(manifest, tmp_path / "made", steps=1)
+    place = arguments.index("--settings") + 1
+    recipe = json.loads(arguments[place])
+    recipe["batches"]["min_samples"] = 5000  # of 4,000, 4,700, 5,400 ...
+    arguments[place] = json.dumps(recipe)
+    call(arguments, monkeypatch)
+    said = capsys.readouterr().out
+    for what in ("training", "validation"):
+        assert f"2 of 12 utterances for {what} are left out: shorter than 5000 samples\n" in said
+
+
 def test_a_damaged_checkpoint_is_passed_over(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,8 @@ import torch
 from test_spidr_train import RECIPE, by_others, final_state, log_values, manifest
 
 from artifacts.errors import InputError
-from artifacts.workers import ALONE, Workers, together
+from artifacts.workers import ALONE, Workers, _port, together
+from workflow.launch import PASSED_ON
 
 __all__ = ["manifest"]  # a fixture
 
@@ -51,7 +52,7 @@ def start(
             place = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank}
         else:
             place = {"SLURM_PROCID": rank, "SLURM_STEP_NUM_TASKS": size, "SLURM_LOCALID": rank, "SLURM_JOB_ID": 7}
-            place["SLURM_STEP_NODELIST"] = "node[1-2]"
+            place |= {"SLURM_STEP_ID": 0, "SLURM_STEP_NODELIST": "node[1-2]"}
         environment = os.environ | master | {name: str(value) for name, value in place.items()}
         jobs.append(subprocess.Popen(command, env=environment, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True))
     return jobs
@@ -105,6 +106,111 @@ def test_a_signal_to_one_worker_stops_both_and_either_number_goes_on(manifest: P
     finish(start(manifest, tmp_path / "two", 1, training=shorter))  # alone from here on
     finish(start(manifest, tmp_path / "whole", 1, training=shorter))
     assert_equal_trainings(tmp_path / "two", tmp_path / "whole", stopped_at + 4)
+
+
+def test_a_worker_that_fails_says_why_and_the_others_that_one_did(manifest: Path, tmp_path: Path) -> None:
+    (tmp_path / "audio" / "u5.wav").write_bytes(b"")
+    jobs = start(manifest, tmp_path / "two", 2)
+    said = {job.returncode: errors for job in jobs for _, errors in [job.communicate(timeout=120)]}
+    assert said.keys() == {2, 1}  # srun gives the highest
+    assert "error: " in said[2]
+    assert "u5.wav: not readable as audio" in said[2].splitlines()[-1]
+    assert said[1].splitlines()[-1].startswith("error: another worker ended or is out of reach, see its line (")
+    assert not any("Traceback" in errors for errors in said.values())
+
+
+FAILING = """
+import time
+import torch.distributed
+from artifacts.errors import InputError, Stopped, run
+from artifacts.workers import together
+
+def wait_for_the_device():
+    print("waiting", flush=True)
+    time.sleep({seconds})
+
+torch.distributed.destroy_process_group = wait_for_the_device
+
+def main():
+    with together():
+        raise {error}
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds", "code", "last", "out"),
+    [
+        ("InputError('a.wav: bad')", 1000, 2, "error: a.wav: bad", ""),
+        ("ValueError('a fault')", 1000, 1, "[rank0]: ValueError: a fault", ""),
+        ("Stopped('stopped, saved')", 0, 75, "stopped, saved", "waiting\n"),
+    ],
+)
+def test_a_worker_that_fails_waits_for_nothing_and_one_that_was_stopped_leaves_in_good_order(
+    error: str, seconds: int, code: int, last: str, out: str
+) -> None:
+    """The end of a group waits for kernels, and those for workers that may never come."""
+    place = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    environment = os.environ | place | {"MASTER_PORT": str(free_port())}
+    command = [sys.executable, "-c", FAILING.format(error=error, seconds=seconds)]
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr.splitlines()[-1], done.stdout) == (code, last, out)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_torchrun_has_the_workers_save(manifest: Path, tmp_path: Path, number: signal.Signals) -> None:
+    training = {**RECIPE["training"], "steps": 100_000, "checkpoint_every": 100_000, "validate_every": 100_000}
+    recipe = {**RECIPE, **PER_STEP, "training": training}
+    launcher = [
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--signals-to-handle",
+        PASSED_ON,
+        "--nproc-per-node",
+        "2",
+    ]
+    command = [sys.executable, *launcher, "-m", "spidr.train", "--settings", json.dumps(recipe)]
+    command += ["--train", str(manifest), "--validation", str(by_others(manifest)), "--device", "cpu"]
+    log = (tmp_path / "said").open("w+")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(
+        [*command, "--output", str(tmp_path / "two")], env=environment, cwd=REPOSITORY, stdout=log, stderr=log
+    )
+    lines = tmp_path / "two" / "training" / "log.jsonl"
+    while job.poll() is None and not (lines.exists() and lines.read_text()):
+        time.sleep(0.02)
+    job.send_signal(number)
+    assert job.wait(timeout=120) == 1  # torchrun's own, whatever the workers end with
+    log.seek(0)
+    assert f"stopped by {number.name} after step" in log.read()
+    (saved,) = (tmp_path / "two" / "training" / "checkpoints").glob("step-*.pt")
+    assert 0 < int(saved.stem.removeprefix("step-")) < 100_000
+
+
+def test_steps_of_one_job_and_jobs_of_one_machine_meet_at_ports_of_their_own() -> None:
+    ports = [_port(job, step) for job in range(4_711_000, 4_711_100) for step in range(100)]
+    assert len(set(ports)) == len(ports)
+    assert min(ports) >= 20_000
+    assert max(ports) < 32_768  # Linux gives those from here on to whoever asks for any
+
+
+def test_a_port_that_is_taken_is_one_line(manifest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        monkeypatch.setattr(sys.modules[__name__], "free_port", lambda: port)
+        (first, second) = start(manifest, tmp_path / "two", 2, "srun")
+        said = first.communicate(timeout=120)[1]
+        second.kill()
+        second.communicate()
+    assert first.returncode == 2
+    assert said.splitlines()[-1] == (
+        f"error: MASTER_PORT: found {port}, which is taken; set MASTER_PORT to a port that is free"
+    )
+    assert "Traceback" not in said
 
 
 def test_batches_that_cannot_be_shared_out_evenly_are_refused() -> None:
