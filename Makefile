@@ -1,15 +1,18 @@
-# make demo: from nothing to a report.  make test: everything that CI checks.
-# Both set up .venv first, from the pinned lock, with uv where it is present, else with pip.
+# make env: .venv, from the pinned lock, with uv where it is present, else with pip.
+# make demo: from nothing to a report.  make test: everything that CI checks.  Both set up .venv first.
 
 PYTHON ?= python3.12
 CORES ?= 2
 VENV := .venv
 LOCK := envs/requirements.lock
+CONDA := envs/environment.yaml
 RUN := $(VENV)/bin
 PEER := .peer
 ROOMS := artifacts corpora spidr units slm eval workflow
 
-.PHONY: demo test test-slow test-slurm peer test-peer lint unlock lock clean
+.PHONY: env demo test test-slow test-slurm peer test-peer lint unlock lock clean
+
+env: $(VENV)/.ready
 
 demo: $(VENV)/.ready
 	$(RUN)/snakemake -c $(CORES) all --configfile config/demo.yaml
@@ -40,8 +43,9 @@ lint: $(VENV)/.ready
 	$(RUN)/snakefmt --check Snakefile workflow/rules
 	$(RUN)/snakemake --lint --configfile config/tiny.yaml
 
-# A stale lock is left by a killed snakemake. It is cleared only if no snakemake works in this folder.
-unlock: $(VENV)/.ready
+# A stale lock is left by a killed snakemake. It is cleared only if no snakemake works in this folder. Jobs that outlived
+# it run from .venv: so this one sets up nothing, whatever has become of the lock of packages since.
+unlock:
 	$(RUN)/python -m workflow.unlock
 
 $(VENV)/.ready: $(LOCK)
@@ -68,6 +72,12 @@ $(PEER)/.ready: $(LOCK)
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.12 --generate-hashes \
 	  --no-emit-index-url --no-header -o $(LOCK)
+	$(MAKE) $(CONDA)
+
+# The lock's versions, behind what conda itself installs: snakemake copies this file to where no other lies beside it.
+$(CONDA): $(LOCK)
+	{ sed '/- pip:$$/q' $@; sed -n 's/^\([A-Za-z0-9].*[^ ]\) *\\$$/      - "\1"/p' $<; } > $@.new
+	mv $@.new $@
 
 clean:
 	rm -rf $(VENV) $(PEER) .snakemake

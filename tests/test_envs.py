@@ -1,6 +1,10 @@
 """The three environments are one: what pyproject.toml asks for, pinned in the lock, by Python, conda or Apptainer."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from conftest import snakemake
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -60,7 +65,63 @@ def test_conda_takes_python_and_the_lock_and_nothing_else() -> None:
     environment = yaml.safe_load((ENVS / "environment.yaml").read_text())
     python, pip, packages = environment["dependencies"]
     assert (python, pip) == (f"python={PYTHON}", "pip")
-    assert packages == {"pip": ["--requirement requirements.lock"]}  # beside it, as pip reads it
+    assert packages.keys() == {"pip"}  # no file beside it: snakemake copies this one to a folder of its own
+    listed = [Requirement(text) for text in packages["pip"]]
+    assert {canonicalize_name(one.name): one for one in listed} == locked()
+    assert len(listed) == len(locked())
+
+
+def test_conda_s_file_is_made_of_the_lock(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    for file in ("Makefile", "envs/environment.yaml", "envs/requirements.lock"):
+        shutil.copy(REPOSITORY / file, tmp_path / file)
+    lock = tmp_path / "envs/requirements.lock"
+    lock.write_text(lock.read_text().replace("torch==", "torch==9."))
+    subprocess.run(["make", "envs/environment.yaml"], cwd=tmp_path, check=True, capture_output=True)
+    ours, made = (ENVS / "environment.yaml").read_text(), (tmp_path / "envs/environment.yaml").read_text()
+    assert made == ours.replace("torch==", "torch==9.")
+    assert made != ours
+
+
+CONDA = """\
+#!/bin/sh
+# As much of conda as snakemake asks for: an environment is this one once more.
+case "$1 $2" in
+    "info --json") echo '{{"conda_prefix": "{conda}", "platform": "linux-64"}}' ;;
+    "--version ") echo "conda 25.1.0" ;;
+    "config --get") echo '{{"get": {{"channel_priority": "strict"}}}}' ;;
+    "env create") for prefix; do :; done; ln -s {this} "$prefix" ;;
+esac
+"""
+
+
+def test_with_conda_jobs_find_this_repository_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conda, run = tmp_path / "conda", tmp_path / "run"
+    (conda / "bin").mkdir(parents=True)
+    run.mkdir()
+    (conda / "bin/conda").write_text(CONDA.format(conda=conda, this=sys.prefix))
+    (conda / "bin/conda").chmod(0o755)
+    (conda / "bin/activate").write_text('export PATH="$1/bin:$PATH"\n')
+    monkeypatch.setenv("PATH", f"{conda / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    done = snakemake(run, "results/tiny/encoders/mfcc/config.json", "--sdm", "conda")
+    assert done.returncode == 0, done.stderr
+    (copied,) = (run / ".snakemake/conda").glob("*.yaml")
+    assert copied.read_bytes() == (ENVS / "environment.yaml").read_bytes()
+    assert "Activating conda environment: .snakemake/conda/" in done.stderr
+
+
+def test_unlocking_sets_up_nothing_under_jobs_that_still_run(tmp_path: Path) -> None:
+    (tmp_path / "envs").mkdir()
+    shutil.copy(REPOSITORY / "Makefile", tmp_path)
+    (tmp_path / "envs/requirements.lock").touch()  # newer than .venv, of which there is none
+    dry = ["make", "-n"]
+    done = subprocess.run([*dry, "unlock"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == ".venv/bin/python -m workflow.unlock\n"
+    done = subprocess.run([*dry, "env"], cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "venv --clear .venv" in done.stdout
+    assert "pytest" not in done.stdout
 
 
 def test_apptainer_takes_python_and_the_lock_and_nothing_else() -> None:
