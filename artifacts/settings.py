@@ -78,6 +78,32 @@ def _refuse_bomb(node: yaml.Node, path: Path) -> None:
         raise InputError(f"{path}: found aliases that stand for {found:,.0f} parts, expected at most {LARGEST:,}")
 
 
+def _refuse_doubles(node: yaml.Node, path: Path) -> None:
+    """Refuse a key that stands twice in one mapping: YAML's reader takes the last and drops the others without a word.
+
+    Raises:
+        InputError: The first such key, with its line.
+    """
+    seen: set[int] = set()
+    nodes = [node]
+    while nodes:
+        node = nodes.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue  # what an alias stands for is read where it is written
+        seen.add(id(node))
+        if not isinstance(node, yaml.MappingNode):
+            nodes += reversed(node.value)
+            continue
+        keys: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if (key.tag, key.value) in keys:
+                    line = key.start_mark.line + 1
+                    raise InputError(f"{path}, line {line}: {key.value}: found a second time, expected each key once")
+                keys.add((key.tag, key.value))
+        nodes += [value for _, value in reversed(node.value)]
+
+
 def _place(kind: type[Settings], location: tuple[int | str, ...]) -> tuple[list[str], str]:
     """The keys that lead to a location as the file has them, and those known beside the last, as far as models tell."""
     schema = kind.model_json_schema()
@@ -113,13 +139,17 @@ def _resolve(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML (or JSON) file; an absent or malformed one is an `InputError` naming file and line."""
+    """Read a YAML (or JSON) file; an absent or malformed one is an `InputError` naming file and line.
+
+    Malformed is also what has a key twice, or aliases that stand for more than anybody writes.
+    """
     try:
         loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         if node is None:
             return None
         _refuse_bomb(node, path)
+        _refuse_doubles(node, path)
         return loader.construct_document(node)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None

@@ -160,12 +160,42 @@ def test_a_command_that_is_not_there_or_fails_gives_no_answer() -> None:
     assert check._answer("echo", "here") == "here\n"
 
 
+def test_on_a_cluster_weights_must_lie_in_the_cache_whatever_the_hub_answers_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached: list[str] = []
+    monkeypatch.setattr(check, "_why_no_hub", lambda: None)
+    monkeypatch.setattr(check.huggingface_hub, "file_exists", lambda source, file: True)
+    monkeypatch.setattr(
+        check.huggingface_hub, "try_to_load_from_cache", lambda source, file: "there" if source in cached else None
+    )
+    corpora = {"dev": {"layout": "folder", "path": "x", "annotations": "x.csv"}}
+    file = experiment_file(
+        tmp_path, corpora, {"hubert": {"family": "hub", "source": "hubert-base", "layers": [1], "quantizers": []}}
+    )
+    given = targets(file).experiment, file, targets(file)
+    assert list(check.weights_problems(*given, slurm=False)) == []
+    assert list(check.weights_problems(*given, slurm=True)) == [
+        "encoders.hubert: facebook/hubert-base-ls960: not in the cache of the hub, expected it there, "
+        "as the nodes that jobs run on may not reach the hub: hf download facebook/hubert-base-ls960"
+    ]
+    cached.append("facebook/hubert-base-ls960")
+    assert list(check.weights_problems(*given, slurm=True)) == []
+
+
+def test_scores_from_elsewhere_are_looked_for(tmp_path: Path) -> None:
+    corpora = {"dev": {"layout": "folder", "path": "x", "annotations": "x.csv"}}
+    (tmp_path / "mine.csv").touch()
+    file = experiment_file(tmp_path, corpora, {"mfcc": {"family": "mfcc"}}, others=["mine.csv", "yours.csv"])
+    assert list(check.others_problems(targets(file))) == ["others: yours.csv: not there"]
+
+
 def test_a_folder_of_a_model_needs_weights(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
-    (problem,) = check._hub_problems("encoders.x", str(tmp_path / "model"), check.WEIGHTS)
+    (problem,) = check._hub_problems("encoders.x", str(tmp_path / "model"), check.WEIGHTS, slurm=False)
     assert "found none of model.safetensors" in problem
     (tmp_path / "model/model.safetensors").touch()
-    assert list(check._hub_problems("encoders.x", str(tmp_path / "model"), check.WEIGHTS)) == []
+    assert list(check._hub_problems("encoders.x", str(tmp_path / "model"), check.WEIGHTS, slurm=False)) == []
 
 
 def test_a_damaged_configuration_of_an_encoder_is_named(tmp_path: Path) -> None:
@@ -175,9 +205,9 @@ def test_a_damaged_configuration_of_an_encoder_is_named(tmp_path: Path) -> None:
     corpora = {"dev": {"layout": "folder", "path": "x", "annotations": "x.csv"}}
     file = experiment_file(tmp_path, corpora, {"mine": {"family": "converted", "path": "encoders/mine", "layers": [1]}})
     experiment = targets(file).experiment
-    assert list(check.weights_problems(experiment, file, targets(file))) == [
+    assert list(check.weights_problems(experiment, file, targets(file), slurm=False)) == [
         "encoders.mine: encoders/mine: found no .safetensors, expected weights"
     ]
     (folder / "config.json").write_text("{")
-    problems = list(check.weights_problems(experiment, file, targets(file)))
+    problems = list(check.weights_problems(experiment, file, targets(file), slurm=False))
     assert problems[0].startswith("encoders/mine/config.json")

@@ -1,11 +1,12 @@
 """A wrong experiment file is one line and exit code 2, before anything runs."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import TINY, snakemake
+from conftest import TINY, snakemake, snakemake_command
 
 from artifacts.errors import InputError
 from artifacts.settings import parse_settings
@@ -64,6 +65,16 @@ WRONG = [
         "dev",
         "evaluation.swuggy.set: found 'dev', expected one of the corpora of layout zerosp",
     ),
+    (
+        "evaluation.swuggy.set",
+        "syntactic",
+        "evaluation.swuggy.set: found 'syntactic', expected one of the sets of task lexical: lexical",
+    ),
+    (
+        "evaluation.sblimp.set",
+        "lexical",
+        "evaluation.sblimp.set: found 'lexical', expected one of the sets of task syntactic: syntactic",
+    ),
     ("slms.opt-tiny.validation", "train", "slms.opt-tiny.validation: found 'train', expected a corpus not trained on"),
     ("encoders.mfcc.family", "phones", "encoders.mfcc: found family phones|encoders.mfcc.quantizers"),
     ("evaluation.abx.conditions", [], "evaluation.abx.conditions: found .., expected"),
@@ -91,6 +102,24 @@ def test_figure_2_wants_an_encoder_whose_training_has_a_log() -> None:
     assert parse_settings(Experiment, experiment, "tiny").logged_encoders == ["spidr"]
 
 
+def test_what_tables_print_beside_ours_is_a_source_of_the_others(tmp_path: Path) -> None:
+    file = changed(tmp_path, "beside", "nonsense")
+    mine = tmp_path / "mine.csv"
+
+    def read(others: list[str]) -> Experiment:
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"others": others}))
+        return read_experiment(file)
+
+    with pytest.raises(InputError, match=r"found .nonsense., expected one of the sources of others: published$"):
+        read(["published"])
+    assert read(["published", str(mine)]).beside == "nonsense"  # what is not there yet may have it
+    mine.write_text("source,model,encoder,metric,value\nours too,SpidR,spidr,pnmi,0.5\n")
+    with pytest.raises(InputError, match=r"expected one of the sources of others: published, ours too$"):
+        read(["published", str(mine)])
+    mine.write_text("source,model,encoder,metric,value\nnonsense,SpidR,spidr,pnmi,0.5\n")
+    assert read(["published", str(mine)]).beside == "nonsense"
+
+
 def test_snakemake_ends_with_that_line_and_exit_code_2_before_anything_runs(tmp_path: Path) -> None:
     done = snakemake(tmp_path, "all", experiment=changed(tmp_path, "encoders.spidr.layers", [4, 14]))
     assert done.returncode == 2
@@ -100,6 +129,22 @@ def test_snakemake_ends_with_that_line_and_exit_code_2_before_anything_runs(tmp_
         "expected 0 to 4: the encoder has 4 layers"
     ]
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("further", "message"),
+    [
+        (["config/demo.yaml"], f"--configfile: found {TINY}, {TINY.with_name('demo.yaml')}, expected one experiment"),
+        (["--config", "seed=7"], "(an experiment's keys stand in its file): seed: unknown key (found 7)"),
+        (["--config", "traning_gpus=8"], "traning_gpus: unknown key (found 8), expected one of job_minutes"),
+    ],
+    ids=["two files", "an experiment's key", "a misspelt key"],
+)
+def test_no_configuration_is_dropped_without_a_word(tmp_path: Path, further: list[str], message: str) -> None:
+    command = [*snakemake_command(tmp_path, "-n", "all"), *further]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=TINY.parent.parent)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
 
 
 def test_every_experiment_in_config_is_valid() -> None:

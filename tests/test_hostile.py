@@ -111,9 +111,24 @@ def test_ten_lines_of_yaml_never_become_a_billion(tmp_path: Path, text: str, mes
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: 0\ndevice: cpu\nseed: 5\n", "mine.yaml, line 3: seed: found a second time, expected each key once"),
+        ("corpora:\n  dev: {}\n  train: {path: a, path: b}\n", "mine.yaml, line 3: path: found a second time"),
+        ("a:\n- x: 1\n- &b\n  y: 1\n  'y': 2\nc: *b\n", "mine.yaml, line 5: y: found a second time"),
+        ('{"seed": 0, "seed": 5}', "mine.yaml, line 1: seed: found a second time"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    in_one_line(message, lambda: read_yaml(path))
+
+
 def test_aliases_as_people_use_them_are_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_text("layers: &layers [1, 2]\na: {layers: *layers}\nb: {<<: {x: 1}, layers: *layers}\n")
+    path.write_text("layers: &layers [1, 2]\na: {layers: *layers}\nb: {<<: {x: 1, layers: 3}, layers: *layers}\n")
     assert read_yaml(path) == yaml.safe_load(path.read_text())
     path.write_text("")
     assert read_yaml(path) is None

@@ -161,8 +161,8 @@ def _missing(where: str, key: str, *paths: str) -> Problems:
             yield f"{where}: {locate(path, key, None)}: not there"
 
 
-def weights_problems(experiment: Experiment, experiment_file: Path, targets: Targets) -> Problems:
-    """Whether the models that are not trained here are there, or can be had."""
+def weights_problems(experiment: Experiment, experiment_file: Path, targets: Targets, slurm: bool) -> Problems:
+    """Whether the models that are not trained here are there, or can be had by the jobs that load them."""
     for file in targets.made_elsewhere():
         if not Path(file).is_file():
             yield f"{file}: not there, expected it to be made (docs/encoders.md)"
@@ -176,9 +176,9 @@ def weights_problems(experiment: Experiment, experiment_file: Path, targets: Tar
                     yield f"{where}: {encoder.path}: found no .safetensors, expected weights"
             case HubEncoder():
                 released = find(encoder.source)
-                yield from _hub_problems(where, released.source if released else encoder.source, WEIGHTS)
+                yield from _hub_problems(where, released.source if released else encoder.source, WEIGHTS, slurm)
             case TextEncoder():
-                yield from _hub_problems(where, encoder.tokenizer, ("tokenizer.json", "vocab.json"))
+                yield from _hub_problems(where, encoder.tokenizer, ("tokenizer.json", "vocab.json"), slurm)
             case CustomEncoder():
                 module = encoder.loader.partition(":")[0]
                 if not _is_importable(module):
@@ -187,7 +187,7 @@ def weights_problems(experiment: Experiment, experiment_file: Path, targets: Tar
                 pass
     for name, slm in experiment.slms.items():
         if init := read_recipe(SlmRecipe, experiment_file, slm.recipe).model.init:
-            yield from _hub_problems(f"slms.{name}: {slm.recipe}: init", init, WEIGHTS)
+            yield from _hub_problems(f"slms.{name}: {slm.recipe}: init", init, WEIGHTS, slurm)
 
 
 def _unreadable(path: Path) -> Problems:
@@ -204,14 +204,23 @@ def _is_importable(module: str) -> bool:
         return False
 
 
-def _hub_problems(where: str, source: str, files: tuple[str, ...]) -> Problems:
-    """Whether a folder has one of the files, or the hub's cache has, or the hub can be asked for them."""
+def _hub_problems(where: str, source: str, files: tuple[str, ...], slurm: bool) -> Problems:
+    """Whether a folder has one of the files, or the hub's cache has, or the hub can be asked for them.
+
+    On a cluster only the first two count: that the hub answers here does not say that it does where jobs run.
+    """
     if Path(source).is_dir():
         if not any(Path(source, file).is_file() for file in files):
             yield f"{where}: {source}: found none of {', '.join(files)}, expected one"
         return
     cached = [huggingface_hub.try_to_load_from_cache(source, file) for file in files]
     if any(isinstance(path, str) for path in cached):
+        return
+    if slurm:
+        yield (
+            f"{where}: {source}: not in the cache of the hub, expected it there, "
+            f"as the nodes that jobs run on may not reach the hub: hf download {source}"
+        )
         return
     if reason := _why_no_hub():
         yield (
@@ -226,6 +235,12 @@ def _hub_problems(where: str, source: str, files: tuple[str, ...]) -> Problems:
     else:
         if not is_there:
             yield f"{where}: {source}: found no such model on the hub, expected one"
+
+
+def others_problems(targets: Targets) -> Problems:
+    """Whether the scores from elsewhere are there; those that are, are read with the experiment."""
+    for other in targets.others():
+        yield from _missing("others", "others", other)
 
 
 @cache
@@ -278,7 +293,8 @@ def check(experiment_file: Path, slurm: bool) -> list[str]:
     """
     experiment = read_experiment(experiment_file)
     targets = Targets(experiment)
-    problems = [*corpora_problems(targets), *weights_problems(experiment, experiment_file, targets)]
+    problems = [*corpora_problems(targets), *weights_problems(experiment, experiment_file, targets, slurm)]
+    problems += others_problems(targets)
     problems += machine_problems(experiment, slurm)
     try:
         problems += disk_problems(sum(plan_of(experiment_file).disk.values()), Path(targets.root))

@@ -20,6 +20,9 @@ ZEROSHOT_LAYOUTS = {
 }
 """Layouts of the evaluation sets that each zero-shot metric can do with."""
 
+ZEROSPEECH_TASKS = {"swuggy": "lexical", "sblimp": "syntactic"}
+"""Which of the sLM21 sets a zero-shot metric is of: both have one layout."""
+
 UNWRITTEN = ("prosaudit", "salmon")
 """Zero-shot metrics of how something is said, which no text tells."""
 
@@ -36,7 +39,7 @@ class Abx(Settings):
     segments: list[Literal["triphone", "phoneme"]] = Field(["triphone"], min_length=1)
     """What A, B and X are: a phone with its neighbours, or a phone alone. The paper's are triphones within context."""
     resample: Literal["speakers", "pairs"] = "speakers"
-    """What the confidence interval draws from: speakers, or pairs of phones where speakers are few."""
+    """What intervals and tests of comparisons draw: speakers, or pairs of phones where speakers are few."""
 
     @property
     def variants(self) -> list[str]:

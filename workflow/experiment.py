@@ -30,7 +30,16 @@ from units.settings import (
 )
 from units.spin.settings import HUB_TYPES
 from workflow.drawn import FIGURES, TRAINING_LOG, check_figures
-from workflow.evaluation import UNWRITTEN, ZEROSHOT_LAYOUTS, Abx, Evaluation, Measured, Name, Zeroshot
+from workflow.evaluation import (
+    UNWRITTEN,
+    ZEROSHOT_LAYOUTS,
+    ZEROSPEECH_TASKS,
+    Abx,
+    Evaluation,
+    Measured,
+    Name,
+    Zeroshot,
+)
 from workflow.tabled import TABLES, check_tables
 
 
@@ -97,6 +106,10 @@ class Experiment(Settings):
         for key, names, layouts in self._corpus_references():
             suited = [name for name, corpus in self.corpora.items() if corpus.layout in layouts]
             _expect(key, names, suited, f"the corpora of layout {' or '.join(layouts)}")
+        for metric, task in ZEROSPEECH_TASKS.items():
+            if dataset := self.evaluation.zeroshot.get(metric):
+                suited = [name for name, corpus in self.corpora.items() if getattr(corpus, "task", None) == task]
+                _expect(f"evaluation.{metric}.set", [dataset], suited, f"the sets of task {task}")
         for name, corpus in self.corpora.items():
             if (source := getattr(corpus, "source", None)) is not None:
                 sources = [other for other, c in self.corpora.items() if c.layout == "synthetic"]

@@ -1,10 +1,12 @@
 """Reading an experiment file: against its recipes, and against the encoders that lie on this machine."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from artifacts.errors import InputError
 from artifacts.files import read_json, read_json_object
 from artifacts.settings import Settings, parse_settings, read_yaml
+from eval.results import read_results
 from slm.settings import SlmRecipe
 from spidr.settings import Recipe
 from units.registry import find
@@ -18,6 +20,18 @@ from units.settings import (
 )
 from units.spin.settings import SpinRecipe
 from workflow.experiment import Experiment
+from workflow.targets import Targets
+
+
+def the_experiment_file(given: Sequence[Path], default: Path) -> Path:
+    """The file that ``--configfile`` names, or the default.
+
+    Raises:
+        InputError: It names several: which of them a run is of would be a matter of their order.
+    """
+    if len(given) > 1:
+        raise InputError(f"--configfile: found {', '.join(map(str, given))}, expected one experiment")
+    return Path(given[0]) if given else default
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -61,7 +75,21 @@ def read_experiment(path: Path) -> Experiment:
                 )
     for slm in experiment.slms.values():
         read_recipe(SlmRecipe, path, slm.recipe)
+    _check_beside(path, experiment)
     return experiment
+
+
+def _check_beside(experiment_file: Path, experiment: Experiment) -> None:
+    """Check the source that tables print beside ours against the others, as far as they lie on this machine."""
+    others = [Path(other) for other in Targets(experiment).others()] if experiment.beside else []
+    if not others or not all(path.is_file() for path in others):
+        return
+    sources = list(dict.fromkeys(result.source for result in read_results(others, by_table=True)))
+    if experiment.beside not in sources:
+        raise InputError(
+            f"{experiment_file}: beside: found {experiment.beside!r}, "
+            f"expected one of the sources of others: {', '.join(sources)}"
+        )
 
 
 def read_recipe[S: Settings](kind: type[S], experiment_file: Path, recipe: str) -> S:
