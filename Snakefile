@@ -29,8 +29,6 @@ localrules:
     given_kmeans,
     phone_inventory,
     take_features,
-    take_units,
-    health,
     select_layer,
     collect,
     footprint,

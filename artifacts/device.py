@@ -1,5 +1,6 @@
 """Which device the numbers are made on: a choice that is always printed, never quietly changed."""
 
+import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,17 @@ if TYPE_CHECKING:
 DeviceName = Literal["auto", "cpu", "cuda"]
 Precision = Literal["float32", "bfloat16"]
 """What forward passes of encoders compute in."""
+PATIENCE_S = 20
+"""How long a driver may take to answer."""
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU, as far as its driver tells: without torch, which takes seconds to load."""
+    try:
+        said = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=PATIENCE_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return said.returncode == 0 and bool(said.stdout.strip())
 
 
 def choose_device(name: DeviceName) -> "torch.device":

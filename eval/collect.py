@@ -5,14 +5,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from artifacts.errors import InputError, run
+from artifacts.errors import run
 from artifacts.files import write_csv
-from eval.scores import FIELDS, IDENTITY, read_scores
+from eval.scores import FIELDS, IDENTITY, add_names_argument, parse_names, read_scores
 
 
-def collect(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    """The scores as rows of `FIELDS`, sorted by everything that identifies them (empty before filled)."""
-    scores = read_scores(paths)
+def collect(paths: Iterable[Path], names: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    """The scores as rows of `FIELDS`, sorted by everything that identifies them (empty before filled).
+
+    Args:
+        names: What models are called, by encoder.
+    """
+    scores = read_scores(paths, names)
     return sorted(({field: score[field] for field in FIELDS} for score in scores), key=_identity)
 
 
@@ -20,28 +24,14 @@ def _identity(score: Mapping[str, Any]) -> tuple[tuple[bool, Any], ...]:
     return tuple((score[field] is not None, score[field]) for field in IDENTITY)
 
 
-def listed_paths(file: Path) -> list[Path]:
-    """The paths a text file lists, one a line, in its order.
-
-    Raises:
-        InputError: No such file.
-    """
-    try:
-        return [Path(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except FileNotFoundError:
-        raise InputError(f"{file}: no such file") from None
-
-
 def main() -> None:
     """Entry point: score files in, scores.csv out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--scores", type=Path, nargs="+", help="score JSON files")
-    where.add_argument("--scores-from", type=Path, help="text file that lists them, one a line")
+    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="score JSON files")
+    add_names_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="scores.csv")
     arguments = parser.parse_args()
-    paths = arguments.scores or listed_paths(arguments.scores_from)
-    write_csv(arguments.output, FIELDS, collect(paths))
+    write_csv(arguments.output, FIELDS, collect(arguments.scores, parse_names(arguments.names)))
 
 
 if __name__ == "__main__":

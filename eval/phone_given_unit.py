@@ -7,7 +7,7 @@ Beside each PNMI score lie the counts it is computed from, ``joint_counts.<datas
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from artifacts.settings import Settings, parse_settings
 from corpora.annotations import SILENCE
 from eval.ipa import ipa
 from eval.results import unit_label
-from eval.scores import read_scores, score_stem
+from eval.scores import add_names_argument, parse_names, read_scores, score_stem
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,13 +69,16 @@ class UnitPhones:
         return probability[:, np.lexsort((-probability.max(0), probability.argmax(0)))]
 
 
-def read_unit_phones(score: Path) -> UnitPhones:
+def read_unit_phones(score: Path, names: Mapping[str, str] | None = None) -> UnitPhones:
     """What a system's units are of, from its PNMI score and the counts beside it.
+
+    Args:
+        names: What models are called, by encoder.
 
     Raises:
         InputError: It is another score, or the counts are absent or malformed.
     """
-    (found,) = read_scores([score])
+    (found,) = read_scores([score], names)
     if found["metric"] != "pnmi" or found["quantizer"] is None:
         raise InputError(f"{score}: found {found['metric']} of {found['quantizer']}, expected pnmi of a system's units")
     path = score.with_name(f"{score_stem('joint_counts', found['dataset'])}.csv")
@@ -158,9 +161,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="PNMI score of each system, JSON")
     parser.add_argument("--selection", type=Path, help="JSON of eval.best_layer: only systems of that layer")
+    add_names_argument(parser)
     parser.add_argument("--output", type=Path, required=True, help="figure without extension")
     given = parser.parse_args()
-    systems = of_selected_layer([read_unit_phones(score) for score in given.scores], given.selection)
+    names = parse_names(given.names)
+    systems = of_selected_layer([read_unit_phones(score, names) for score in given.scores], given.selection)
     from eval.style import save_figure
 
     save_figure(draw_phone_given_unit(systems), given.output)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
 
 from artifacts.errors import InputError
 from artifacts.files import read_json, write_csv, write_json
@@ -25,7 +25,7 @@ class Subject(Settings):
     """What is being scored; a field that does not apply stays empty."""
 
     model: str
-    """Name of the model as tables print it, e.g. ``SpidR``."""
+    """Name of the model as tables print it, e.g. ``SpidR``; by default the encoder's."""
     encoder: str
     """Name of the encoder, as in the paths: ``spidr``."""
     layer: int | None = None
@@ -42,6 +42,11 @@ class Subject(Settings):
     """Hours of speech in that corpus."""
     seed: int | None = None
     """Seed of the language model's training."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_name(cls, given: Any) -> Any:
+        return {"model": given["encoder"], **given} if isinstance(given, dict) and "encoder" in given else given
 
 
 class Score(Subject):
@@ -95,6 +100,28 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
 def parse_subject(text: str) -> Subject:
     """The subject given on the command line."""
     return load_settings(Subject, text, "--subject")
+
+
+def add_names_argument(parser: argparse.ArgumentParser) -> None:
+    """Argument ``--names``, so that another name of a model makes anew what shows it, and no score."""
+    parser.add_argument(
+        "--names", nargs="*", default=[], metavar="ENCODER=NAME", help="what tables and figures call the encoders"
+    )
+
+
+def parse_names(texts: Iterable[str]) -> dict[str, str]:
+    """The names given on the command line, by encoder.
+
+    Raises:
+        InputError: One is not of the form ``encoder=name``.
+    """
+    names = {}
+    for text in texts:
+        encoder, _, name = text.partition("=")
+        if not (encoder and name):
+            raise InputError(f"--names: found {text!r}, expected encoder=name")
+        names[encoder] = name
+    return names
 
 
 def score_stem(metric: str, dataset: str, condition: str | None = None) -> str:
@@ -151,8 +178,11 @@ def write_score(
     return path
 
 
-def read_scores(paths: Iterable[Path]) -> list[dict[str, Any]]:
+def read_scores(paths: Iterable[Path], names: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
     """Read score files, in the order given: the fields of `FIELDS`, ``conditions`` and ``provenance``.
+
+    Args:
+        names: What models are called, by encoder; others keep the names that their scores have.
 
     Raises:
         InputError: A file is absent, malformed, or the same score as another one.
@@ -161,6 +191,7 @@ def read_scores(paths: Iterable[Path]) -> list[dict[str, Any]]:
     seen: dict[tuple[Any, ...], Path] = {}
     for path in paths:
         score = parse_settings(Score, read_json(path), str(path)).model_dump()
+        score["model"] = (names or {}).get(score["encoder"], score["model"])
         identity = tuple(score[field] for field in IDENTITY)
         if identity in seen:
             raise InputError(f"{path}: the same score as {seen[identity]}, expected one of each")

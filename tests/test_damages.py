@@ -100,6 +100,14 @@ DAMAGES = {
         "passes/spidr/units/*/0-of-1",
         (f"units/{KMEANS}/dev.jsonl",),
     ),
+    "a truncated record of a pass": Damage(
+        "passes/spidr/units/*/0-of-1/pass.json",
+        truncate,
+        f"scores/{KMEANS}/pnmi.dev.json",
+        r"passes/\S+/pass.json, line \d+: not JSON .*remove it and start again",
+        "passes/spidr/units/*/0-of-1/pass.json",
+        (f"units/{KMEANS}/dev.jsonl",),
+    ),
     "a truncated encoder": Damage(
         "encoders/spidr/model.safetensors",
         truncate,

@@ -72,6 +72,15 @@ def test_the_commands_make_an_inventory_and_units(annotation: Path, tmp_path: Pa
     done = run("tokenize", *options, "--output", tmp_path / "dev.jsonl")
     assert done.returncode == 0, done.stderr
     assert list(read_units(tmp_path / "dev.jsonl")) == [UnitSequence("a", [2, 0, 2, 1], [1, 2, 1, 2])]
+    assert config["intervals"] == [str(annotation)]
+    annotation.write_text(annotation.read_text().replace(",AH,", ",ZH,"))  # of a corpus that came later
+    done = run("tokenize", *options, "--output", tmp_path / "dev.jsonl")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: {annotation}: a: found phone 'ZH', expected one of AH B SIL: the phones of {folder}/config.json; "
+        "remove that file and start again: the inventory is taken anew, and what was trained on the old one is trained "
+        "anew"
+    ]
 
 
 def test_an_encoder_of_another_family_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """What a run would do and cost: counted and added up by hand."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +12,19 @@ import pytest
 import yaml
 from conftest import REPOSITORY, TINY, snakemake
 
+from artifacts.errors import InputError
 from artifacts.settings import parse_settings
 from slm.settings import SlmRecipe
 from spidr.settings import ModelSettings
-from workflow.estimates import BFLOAT16_FLOPS, START_HOURS, Cost, Estimates, encoder_parameters, slm_size
+from workflow.estimates import (
+    BFLOAT16_FLOPS,
+    GPU_STAGES,
+    START_HOURS,
+    Cost,
+    Estimates,
+    encoder_parameters,
+    slm_size,
+)
 from workflow.experiment import Experiment
 from workflow.plan import Job, longest_chain, make_plan, read_jobs
 from workflow.targets import Targets
@@ -30,6 +41,9 @@ class Priced(Estimates):
 
     def cost(self, rule: str, wildcards: Any) -> Cost:
         return self.costs.get(rule, Cost())
+
+    def taken(self, rule: str, wildcards: Any) -> float | None:
+        return None
 
 
 def jobs(*found: tuple[str, list[int], bool]) -> list[Job]:
@@ -60,6 +74,45 @@ def test_what_was_measured_corrects_the_estimate_of_its_rule_alone(tmp_path: Pat
     plan = make_plan([*done, *jobs(("extract", [], True), ("tokenize", [], True))], Priced(costs))
     assert plan.gpu_hours == {"features": 0.5 * 3, "units": 2.0}  # 3 hours where 1 was estimated
     assert plan.measured == {"features": 2}
+
+
+def test_a_training_is_measured_by_all_its_devices_and_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its benchmark has the last attempt alone, on however many GPUs, and its wait in the queue."""
+    monkeypatch.chdir(tmp_path)
+    summaries = {
+        "encoders/spidr/training": {"seconds": 7200.0, "num_devices": 16},
+        "slm/phones/opt-tiny/seed0": {"wall_s": 1800.0, "num_devices": 2},
+    }
+    for folder, summary in summaries.items():
+        path = tmp_path / "results" / "tiny" / folder / "summary.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(summary))
+    (tmp_path / "last.tsv").write_text("s\th:m:s\tmax_rss\n9000\t2:30:00\t10\n")
+    slm = {"slm": "opt-tiny", "seed": "0"}
+    found = [
+        Job("pretrain", {"encoder": "spidr"}, [], False, tmp_path / "last.tsv"),
+        Job("pretrain", {"encoder": "dinosr"}, [], True, tmp_path / "last.tsv"),  # of an attempt that failed
+        Job("train_slm", slm | {"system": "phones"}, [], False, tmp_path / "last.tsv"),
+        Job("train_slm", slm | {"system": "spidr-L04-kmeans50"}, [], True),
+    ]
+    costs = {"pretrain": Cost(8.0), "train_slm": Cost(4.0)}
+    priced = estimates({})
+    monkeypatch.setattr(priced, "cost", lambda rule, wildcards: costs[rule])
+    plan = make_plan(found, priced)
+    assert plan.gpu_hours == {"pretraining": 32.0, "language models": 1.0}  # 2 h on 16 GPUs, half an hour on 2
+    assert plan.measured == {"pretraining": 1, "language models": 1}
+    (tmp_path / "results/tiny/encoders/spidr/training/summary.json").write_text('{"seconds": 7200.0}')
+    with pytest.raises(InputError, match=r"training/summary\.json: num_devices: found None, expected int"):
+        make_plan(found, priced)
+
+
+def test_every_rule_that_takes_a_gpu_for_itself_is_a_stage_of_the_plan() -> None:
+    rules = "".join(path.read_text() for path in (REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    found = re.findall(r"^(?:use rule (\w+) as|rule) (\w+)(?: with)?:\n((?:(?!rule |use rule ).*\n)*)", rules, re.M)
+    taking = {rule for _, rule, text in found if re.search(r"gpu=(GPU|gpu_of_encoder),|\*\*LAUNCH\.resources", text)}
+    assert set(GPU_STAGES) == taking | {rule for base, rule, _ in found if base in taking}
 
 
 def test_the_longest_chain_has_most_hours_then_most_jobs() -> None:

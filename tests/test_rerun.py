@@ -61,6 +61,17 @@ def test_where_and_on_how_much_a_training_runs_is_no_reason_to_train_again(tiny:
         assert "Nothing to be done" in done.stdout + done.stderr, done.stdout
 
 
+def test_another_name_of_a_model_makes_anew_what_shows_it_and_measures_nothing(tiny: Path, tmp_path: Path) -> None:
+    def change(experiment: dict[str, Any]) -> None:
+        experiment["encoders"]["spidr"]["name"] = "SpidR-X"
+
+    done = snakemake(tiny, "-n", "all", experiment=changed_experiment(tmp_path, change))
+    outputs = planned(done.stdout)
+    root = "results/tiny"
+    assert {f"{root}/scores.csv", f"{root}/tables/table_2.csv", f"{root}/report.html"} <= outputs, done.stderr
+    assert not any(path.startswith((f"{root}/scores/", f"{root}/units/", f"{root}/layers/")) for path in outputs)
+
+
 def test_a_changed_line_of_a_manifest_retrains_what_hears_it(tiny: Path, tmp_path: Path) -> None:
     run = copy_of(tiny, tmp_path)
     manifest = run / "results/tiny/corpora/train/manifest.csv"

@@ -11,7 +11,7 @@ import pytest
 from artifacts.errors import InputError
 from eval.collect import collect
 from eval.results import training_label
-from eval.scores import FIELDS, Subject, read_scores, with_training, write_score
+from eval.scores import FIELDS, Subject, parse_names, parse_subject, read_scores, with_training, write_score
 
 SPIDR = Subject(model="SpidR", encoder="spidr", layer=6, quantizer="kmeans256", num_units=256)
 
@@ -84,17 +84,27 @@ def test_the_table_of_scores_does_not_depend_on_the_order_of_files(tmp_path: Pat
     assert [row["layer"] for row in rows] == [None, 6, 6, 10]
 
 
-def test_scores_are_collected_from_arguments_or_from_a_list(tmp_path: Path) -> None:
-    paths = [str(write(tmp_path / "a")), str(write(tmp_path / "b", metric="bitrate", low=None, high=None))]
-    (tmp_path / "list.txt").write_text("\n".join(paths) + "\n")
-    command = [sys.executable, "-m", "eval.collect", "--output"]
-    subprocess.run([*command, tmp_path / "1.csv", "--scores", *paths], check=True)
-    subprocess.run([*command, tmp_path / "2.csv", "--scores-from", tmp_path / "list.txt"], check=True)
-    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "2.csv").read_bytes()
-    with (tmp_path / "1.csv").open() as file:
+def test_scores_are_collected_in_one_table(tmp_path: Path) -> None:
+    paths = [write(tmp_path / "a"), write(tmp_path / "b", metric="bitrate", low=None, high=None)]
+    output = tmp_path / "scores.csv"
+    subprocess.run([sys.executable, "-m", "eval.collect", "--scores", *paths, "--output", output], check=True)
+    with output.open() as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == FIELDS
     assert [(row["metric"], row["low"]) for row in rows] == [("bitrate", ""), ("pnmi", "0.5")]
+
+
+def test_a_model_is_called_as_the_command_line_says_else_as_its_score_does_else_by_its_encoder(tmp_path: Path) -> None:
+    subjects = [
+        Subject(model="SpidR", encoder="spidr"),
+        Subject(model="DinoSR", encoder="dinosr"),
+        parse_subject('{"encoder": "mfcc"}'),
+    ]
+    paths = [write(tmp_path / subject.encoder, subject) for subject in subjects]
+    rows = collect(paths, parse_names(["spidr=SpidR, 2 = 1"]))
+    assert [row["model"] for row in rows] == ["DinoSR", "SpidR, 2 = 1", "mfcc"]
+    with pytest.raises(InputError, match="--names: found 'SpidR', expected encoder=name"):
+        parse_names(["SpidR"])
 
 
 def test_the_training_summary_fills_what_the_subject_does_not_say(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from artifacts.device import DeviceName
 from artifacts.errors import InputError
 from artifacts.files import read_json
 from workflow.launch import Launch, read_launch
@@ -36,9 +38,9 @@ class Slurm:
             (folder / name).write_text(f"#!/bin/sh\n{text}\n")
             (folder / name).chmod(0o755)
 
-    def wait_for(self, steps: int = 10) -> subprocess.Popen[str]:
+    def wait_for(self, steps: int = 10, options: Sequence[str] = OPTIONS) -> subprocess.Popen[str]:
         """The command of the rule."""
-        command = [sys.executable, "-m", "workflow.submit", "--folder", str(self.folder / "training"), *OPTIONS]
+        command = [sys.executable, "-m", "workflow.submit", "--folder", str(self.folder / "training"), *options]
         command += ["--", "spidr.train", "--settings", f'{{"steps": {steps}}}']
         environment = os.environ | {"PATH": f"{self.folder}:{os.environ['PATH']}"}
         return subprocess.Popen(
@@ -147,23 +149,65 @@ def test_what_slurm_refuses_is_one_line(slurm: Slurm) -> None:
 
 
 @pytest.mark.parametrize(
-    ("config", "expected"),
+    ("config", "device", "expected"),
     [
-        ({}, "python -m spidr.train"),
-        ({"training_gpus": 4}, "torchrun --standalone --nproc-per-node 4 -m spidr.train"),
+        ({}, "auto", "python -m spidr.train"),
+        (
+            {"training_gpus": 4},
+            "auto",
+            "torchrun --standalone --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --nproc-per-node 4"
+            " -m spidr.train",
+        ),
         (
             {"training_nodes": 2, "training_gpus": 4},
+            "cuda",
             "srun --nodes 2 --ntasks-per-node 4 --cpus-per-task 8 --kill-on-bad-exit=1 python -m spidr.train",
         ),
         (
             {"training_nodes": 2, "training_gpus": 4, "training_launcher": "submitit"},
+            "auto",
             "python -m workflow.submit --folder {params.folder:q}/training --nodes 2 --gpus 4 --cpus 8"
+            " --mem-mb {resources.mem_mb} --minutes {resources.runtime} {params.site} -- spidr.train",
+        ),
+        (
+            {"training_gpus": 4, "training_launcher": "submitit"},
+            "cpu",
+            "python -m workflow.submit --folder {params.folder:q}/training --nodes 1 --processes 4 --cpus 8"
             " --mem-mb {resources.mem_mb} --minutes {resources.runtime} {params.site} -- spidr.train",
         ),
     ],
 )
-def test_a_training_is_started_as_the_site_says(config: dict[str, Any], expected: str) -> None:
-    assert read_launch({**config, "experiment": "mine"}).start("spidr.train", 8) == expected
+def test_a_training_is_started_as_the_site_says(config: dict[str, Any], device: DeviceName, expected: str) -> None:
+    assert read_launch(config).start("spidr.train", device, 8) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "device", "expected"),
+    [
+        ({"training_gpus": 4}, "auto", {"gpu": 4}),
+        ({"training_gpus": 4}, "cpu", {}),
+        ({"training_nodes": 2, "training_gpus": 4}, "cuda", {"slurm_extra": "--gpus-per-node=4"}),
+        ({"training_nodes": 2, "training_gpus": 4}, "cpu", {}),
+        ({"training_launcher": "submitit"}, "cuda", {}),  # the rule only waits
+    ],
+)
+def test_a_training_asks_for_gpus_where_it_uses_them(
+    config: dict[str, Any], device: DeviceName, expected: dict[str, object]
+) -> None:
+    asked = read_launch(config).resources(device, mem_mb=1000, cpus=8)
+    assert {
+        name: value for name, value in asked.items() if "gpu" in f"{name} {value}" and value is not None
+    } == expected
+
+
+def test_a_job_without_gpus_is_asked_for_by_its_processes(slurm: Slurm) -> None:
+    run = slurm.wait_for(options=["--processes" if option == "--gpus" else option for option in OPTIONS])
+    until_submitted(slurm)
+    slurm.ends("COMPLETED")
+    run.communicate(timeout=60)
+    batch = (slurm.folder / "batch.sh").read_text()
+    assert "#SBATCH --ntasks-per-node=4\n" in batch
+    assert "--gpus" not in batch
 
 
 def test_a_submission_says_what_the_site_asks_of_the_rule() -> None:
@@ -171,8 +215,27 @@ def test_a_submission_says_what_the_site_asks_of_the_rule() -> None:
     assert Launch.site(resources) == "--partition=gpu '--constraint=h100|a100'"
 
 
-def test_an_unknown_launcher_is_one_line() -> None:
-    with pytest.raises(InputError, match=r"config of the profile: training_launcher: found .mpi., expected"):
-        read_launch({"training_launcher": "mpi"})
-    with pytest.raises(InputError, match="training_gpu: "):
-        read_launch({"training_gpu": 2})
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"training_launcher": "mpi"},
+            r"^--config, or config of the profile .*: training_launcher: found .mpi., expected",
+        ),
+        (
+            {"training_gpu": 2},
+            r"training_gpu: unknown key \(found 2\), expected one of job_minutes, training_launcher,",
+        ),
+        (
+            {"traning_gpus": 8},
+            r"traning_gpus: unknown key \(found 8\), expected one of job_minutes, training_launcher,",
+        ),
+        (
+            {"seed": 7},
+            r"an experiment's keys stand in its file\): seed: unknown key \(found 7\), expected one of job_min",
+        ),
+    ],
+)
+def test_what_no_launch_has_is_one_line(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_launch(config)

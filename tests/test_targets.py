@@ -1,8 +1,10 @@
 """Names of what an experiment makes: which systems and corpora the report shows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from artifacts.settings import parse_settings
@@ -91,3 +93,21 @@ def test_pairs_to_listen_to_show_what_text_makes_of_them_too() -> None:
     shown = targets("paper").sampled("swuggy")
     assert len(shown) == MOST_ALIGNED + 1
     assert shown["text"] == "results/paper/likelihoods/text/text-600/seed0/swuggy.csv"
+
+
+def test_an_inventory_of_phones_stays_that_of_the_corpora_it_was_taken_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tiny = targets("tiny")
+    corpora = ["train", "valid", "dev", "lexical", "syntactic", "stories"]
+    tables = [f"results/tiny/corpora/{corpus}/intervals.csv" for corpus in corpora]
+    assert tiny.inventoried() == tables
+    config = tmp_path / "results" / "tiny" / "encoders" / "phones" / "config.json"
+    config.parent.mkdir(parents=True)
+    taken = ["results/tiny/corpora/gone/intervals.csv", "results/tiny/corpora/kept/intervals.csv", *tables[:3]]
+    kept = tmp_path / taken[1]  # no longer the experiment's, but there
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    config.write_text(json.dumps({"family": "phones", "intervals": taken}))
+    assert tiny.inventoried() == taken[1:]

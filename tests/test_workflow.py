@@ -127,6 +127,23 @@ def test_adding_a_layer_runs_only_what_depends_on_it(tiny: Path, tmp_path: Path)
         assert made or re.search(r"/(scores\.csv|report\.html|tables/.*|figures/.*)$", path), path
 
 
+def test_one_more_annotated_corpus_makes_nothing_of_the_others_again(tiny: Path, tmp_path: Path) -> None:
+    def change(experiment: dict[str, Any]) -> None:
+        experiment["corpora"]["dev-2"] = experiment["corpora"]["dev"]
+        experiment["evaluation"]["abx"]["corpora"] = ["dev", "dev-2"]
+
+    run = copy_of(tiny, tmp_path)
+    outputs = planned(snakemake(run, "-n", "all", experiment=changed_experiment(tmp_path, change)).stdout)
+    assert "results/tiny/units/phones/dev-2.jsonl" in outputs
+    passes = {"/".join(Path(path).parts[2:5]) for path in outputs if path.endswith("/pass.json")}
+    units = {"passes/spidr/units", "passes/mfcc/units"}
+    frames = {f"passes/{encoder}/features" for encoder in ("spidr", "dinosr", "spidr-untrained", "mfcc")}
+    assert passes == units | frames | {"passes/spidr/predictions"}
+    for path in outputs:
+        of_all = r"/(scores\.csv|report\.html|health\.json|tables/.*|figures/.*)$"
+        assert "dev-2" in path or path.endswith("/pass.json") or re.search(of_all, path), path
+
+
 def test_a_comparison_runs_only_what_is_missing(tiny: Path, tmp_path: Path) -> None:
     run = copy_of(tiny, tmp_path)
     target = "results/tiny/compare/phones--vs--spidr-L04-kmeans50.md"

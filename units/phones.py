@@ -19,6 +19,14 @@ from units.records import UnitSequence, run_length, write_units
 
 FRAME_RATE_HZ = 100.0
 FRAME_SAMPLES = 160
+TAKEN_ANEW = (
+    "remove that file and start again: the inventory is taken anew, and what was trained on the old one is trained anew"
+)
+"""What to do about phones that came with a corpus after the inventory was taken."""
+
+
+class UnknownPhoneError(InputError):
+    """An annotation has a phone that the inventory lacks."""
 
 
 def inventory(annotations: Iterable[Path]) -> list[str]:
@@ -50,7 +58,8 @@ def tokenize(
     """The phones of each utterance as units, at 100 Hz.
 
     Raises:
-        InputError: An utterance without annotation, or a phone that the inventory lacks.
+        InputError: An utterance without annotation.
+        UnknownPhoneError: A phone that the inventory lacks.
     """
     unit_of = {phone: unit for unit, phone in enumerate(phones)}
     for utterance in utterances:
@@ -61,7 +70,9 @@ def tokenize(
         labels = frame_labels(intervals[utterance.fileid], num_frames, FRAME_RATE_HZ)
         unknown = sorted(set(labels) - set(unit_of))
         if unknown:
-            raise InputError(f"{utterance.fileid}: found phone {unknown[0]!r}, expected one of {' '.join(phones)}")
+            raise UnknownPhoneError(
+                f"{utterance.fileid}: found phone {unknown[0]!r}, expected one of {' '.join(phones)}"
+            )
         yield UnitSequence(utterance.fileid, *run_length(np.array([unit_of[label] for label in labels])))
 
 
@@ -80,7 +91,12 @@ def main() -> None:
     given = parser.parse_args()
     if given.verb == "tokenize":
         intervals = read_intervals(given.intervals, "phones")
-        write_units(given.output, tokenize(read_manifest(given.manifest), intervals, read_phones(given.encoder)))
+        phones = read_phones(given.encoder)
+        try:
+            write_units(given.output, tokenize(read_manifest(given.manifest), intervals, phones))
+        except UnknownPhoneError as error:
+            taken = f"the phones of {given.encoder / 'config.json'}"
+            raise InputError(f"{given.intervals}: {error}: {taken}; {TAKEN_ANEW}") from None
         return
     phones = inventory(given.intervals)
     config: dict[str, Any] = {
@@ -88,6 +104,7 @@ def main() -> None:
         "frame_rate_hz": FRAME_RATE_HZ,
         "num_units": len(phones),
         "phones": phones,
+        "intervals": [str(path) for path in given.intervals],  # those that stay its inputs (workflow.targets)
         "provenance": provenance({}, {str(number): path for number, path in enumerate(given.intervals)}),
     }
     write_json(given.output, config)

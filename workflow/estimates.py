@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from artifacts.files import read_csv, read_json_object
+from artifacts.files import read_csv, read_json_object, require_keys
 from corpora.settings import LibriLightSettings, LibriSpeechSettings
 from slm.settings import SlmRecipe
 from spidr.settings import SAMPLE_RATE_HZ, ModelSettings, Recipe
@@ -57,8 +57,10 @@ GPU_STAGES = {
     "tokenize": "units",
     "train_slm": "language models",
     "score_slm": "log-likelihoods",
+    "score_text": "log-likelihoods",
 }
 """Rules that use a GPU, and the stage they are told under."""
+TRAININGS = ("pretrain", "finetune_spin", "train_slm")
 
 
 class Cost(NamedTuple):
@@ -93,12 +95,30 @@ class Estimates:
             "store_tokens": self._store_tokens,
             "train_slm": self._train_slm,
             "score_slm": self._score_slm,
+            "score_text": self._score_slm,
         }
 
     def cost(self, rule: str, wildcards: Mapping[str, str]) -> Cost:
         """Cost of a job; nothing for rules that use no GPU and write little."""
         estimate = self._by_rule.get(rule)
         return estimate(wildcards) if estimate else Cost()
+
+    def taken(self, rule: str, wildcards: Mapping[str, str]) -> float | None:
+        """GPU hours that one of the `TRAININGS` took, of all its attempts and devices; None while it has not ended.
+
+        Raises:
+            InputError: Its summary is damaged.
+        """
+        if rule == "train_slm":
+            path, key = self.targets.summary_of_slm(wildcards["system"], wildcards["slm"], wildcards["seed"]), "wall_s"
+        else:
+            path, key = self.targets.summary_of_encoder(wildcards["encoder"]), "seconds"
+        summary = Path(path)
+        if not summary.is_file():
+            return None
+        found = read_json_object(summary)
+        require_keys(found, {key: float, "num_devices": int}, summary)
+        return float(found[key]) / 3600 * int(found["num_devices"])
 
     def hours(self, corpus: str) -> float | None:
         """Hours of a corpus: its manifest's, or else those it is known to have."""

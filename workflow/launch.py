@@ -5,13 +5,15 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from artifacts.device import DeviceName
 from artifacts.settings import Settings, parse_settings
-
-KEYS = ("training_", "job_")
-"""What this module's keys begin with, among those that a profile's `config` sets."""
 
 SITE = ("slurm_partition", "slurm_account", "constraint", "qos")
 """Resources that say where a job runs."""
+
+PASSED_ON = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
+"""Signals that torchrun passes on to the trainers: its own choice, and the one by which Slurm may warn a job of its
+end, which would kill torchrun alone."""
 
 
 class Launch(Settings):
@@ -37,31 +39,34 @@ class Launch(Settings):
         """Run time to ask for, in minutes."""
         return min(wanted, self.job_minutes or wanted)
 
-    def resources(self, mem_mb: int, cpus: int) -> dict[str, Any]:
+    def resources(self, device: DeviceName, mem_mb: int, cpus: int) -> dict[str, Any]:
         """Resources of a training's rule, by name; None, which snakemake leaves out, for what it does without.
 
         On several machines srun starts a task a GPU, in a job that has all of them (`mpi` tells the executor so). On
-        one, torchrun does, within one task.
+        one, torchrun does, within one task. A rule that only waits (`is_local`) takes no GPU; nor does any
+        under ``device: cpu``, where what is said of GPUs is of processes.
 
         Args:
+            device: What the experiment trains on.
             mem_mb: Memory a GPU.
             cpus: CPUs a GPU.
         """
         nodes, gpus = self.training_nodes, self.training_gpus
         several = nodes > 1
+        on_gpus = device != "cpu"
         return {
             "mem_mb": lambda wildcards, attempt: mem_mb * gpus * attempt,  # Slurm's is of one machine
             "cpus_per_task": cpus if several else cpus * gpus,
-            "gpu": None if several else gpus,
+            "gpu": gpus if on_gpus and not several and not self.is_local else None,
             "nodes": nodes if several else None,
             "mpi": "srun" if several else None,
             # The executor refuses one task a machine by the first name.
             "tasks_per_node": gpus if several and gpus > 1 else None,
             "tasks": nodes if several and gpus == 1 else None,
-            "slurm_extra": f"--gpus-per-node={gpus}" if several else None,
+            "slurm_extra": f"--gpus-per-node={gpus}" if several and on_gpus else None,
         }
 
-    def start(self, module: str, cpus: int) -> str:
+    def start(self, module: str, device: DeviceName, cpus: int) -> str:
         """The beginning of a rule's shell command, which the training's own arguments follow.
 
         What is in braces snakemake fills in at each attempt (params it computes but once or twice): the rule's
@@ -69,18 +74,20 @@ class Launch(Settings):
 
         Args:
             module: The training's entry point.
+            device: What the experiment trains on.
             cpus: CPUs a GPU.
         """
         nodes, gpus = self.training_nodes, self.training_gpus
         if self.is_local:
-            own = f"--nodes {nodes} --gpus {gpus} --cpus {cpus} --mem-mb {{resources.mem_mb}}"
+            processes = f"--{'processes' if device == 'cpu' else 'gpus'} {gpus}"
+            own = f"--nodes {nodes} {processes} --cpus {cpus} --mem-mb {{resources.mem_mb}}"
             own += " --minutes {resources.runtime} {params.site}"
             return f"python -m workflow.submit --folder {{params.folder:q}}/training {own} -- {module}"
         if nodes > 1:
             tasks = f"--nodes {nodes} --ntasks-per-node {gpus} --cpus-per-task {cpus} --kill-on-bad-exit=1"
             return f"srun {tasks} python -m {module}"
         if gpus > 1:
-            return f"torchrun --standalone --nproc-per-node {gpus} -m {module}"
+            return f"torchrun --standalone --signals-to-handle {PASSED_ON} --nproc-per-node {gpus} -m {module}"
         return f"python -m {module}"
 
     @staticmethod
@@ -91,10 +98,12 @@ class Launch(Settings):
 
 
 def read_launch(config: dict[str, Any]) -> Launch:
-    """Read what a profile's `config` says of trainings; keys of other names are the experiment's.
+    """Read what a profile's `config`, or ``--config``, says of jobs.
+
+    Args:
+        config: All of it. The experiment's own keys stand in its file alone, which so says all of a run.
 
     Raises:
-        InputError: A value is not what its key takes.
+        InputError: An unknown key, one of the experiment's among them, or a value that is not what its key takes.
     """
-    found = {key: value for key, value in config.items() if key.startswith(KEYS)}
-    return parse_settings(Launch, found, "config of the profile")
+    return parse_settings(Launch, config, "--config, or config of the profile (an experiment's keys stand in its file)")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from artifacts.files import read_json_object
+from artifacts.files import read_json_object, require_keys
 
 RECORD = "pass.json"
 """What a pass writes last."""
@@ -65,6 +65,9 @@ def unit_passes(
         trained_on: Corpora that language models read. They share no pass with evaluation sets, so that another
             evaluation set is no cause to make their units again.
         shards: Jobs that a new pass is shared out among; an earlier one keeps its own.
+
+    Raises:
+        InputError: The record of a pass is damaged.
     """
     passes = []
     missing = {corpus: set(systems) for corpus, systems in wanted.items()}
@@ -87,8 +90,9 @@ def unit_passes(
 
 def _made(folder: Path) -> list[UnitPass]:
     found = {}
-    for record in sorted(folder.glob(f"*/*/{RECORD}")):
+    for record in sorted(folder.glob(f"*/*-of-*/{RECORD}")):
         content = read_json_object(record)
+        require_keys(content, {"systems": list, "corpora": list}, record)
         name, shards = record.parent.parent.name, int(record.parent.name.rpartition("-")[2])
         found[name] = UnitPass(name, content["systems"], content["corpora"], shards)
     return list(found.values())

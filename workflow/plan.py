@@ -4,7 +4,8 @@
     python -m workflow.plan --configfile config/paper.yaml
 
 Jobs are those that snakemake would run now. Hours and room follow from `workflow.estimates`; where jobs of a rule have
-left benchmark files, the others of that rule are taken to be as much slower or faster than estimated as those were.
+been run, the others of that rule are taken to be as much slower or faster than estimated as those were. How long they
+took, trainings say in their summary, and of other jobs their benchmark file.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from snakemake.settings.types import (
 
 from artifacts.errors import InputError, run
 from artifacts.settings import read_yaml
-from workflow.estimates import GPU_STAGES, Estimates
+from workflow.estimates import GPU_STAGES, TRAININGS, Cost, Estimates
 from workflow.reading import read_experiment
 from workflow.targets import Targets
 
@@ -107,7 +108,7 @@ def read_jobs(experiment_file: Path, target: str = "all") -> list[Job]:
 def make_plan(jobs: Sequence[Job], estimates: Estimates) -> Plan:
     """Count the jobs that are due, and add up what they cost."""
     costs = [estimates.cost(job.rule, job.wildcards) for job in jobs]
-    corrections, measured = _corrections(jobs, [cost.gpu_hours for cost in costs])
+    corrections, measured = _corrections(jobs, costs, estimates)
     hours = [corrections.get(job.rule, 1.0) * (cost.gpu_hours or 0) for job, cost in zip(jobs, costs, strict=True)]
     by_stage: dict[str, float] = defaultdict(float)
     disk: dict[str, float] = defaultdict(float)
@@ -125,15 +126,31 @@ def make_plan(jobs: Sequence[Job], estimates: Estimates) -> Plan:
     return Plan(counted, by_stage, by_rule, disk, chain, chain_hours, dict(estimates.unknown))
 
 
-def _corrections(jobs: Sequence[Job], estimated: Sequence[float | None]) -> tuple[dict[str, float], dict[str, int]]:
-    """Measured over estimated time of each rule that has been measured, and the number of its jobs that were."""
+def _corrections(
+    jobs: Sequence[Job], costs: Sequence[Cost], estimates: Estimates
+) -> tuple[dict[str, float], dict[str, int]]:
+    """Measured over estimated GPU hours of each rule that has been measured, and the number of its jobs that were."""
     taken: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    for job, hours in zip(jobs, estimated, strict=True):
-        if job.rule in GPU_STAGES and hours and job.benchmark and job.benchmark.is_file():
-            with job.benchmark.open(newline="") as file:
-                taken[job.rule] += [(float(row["s"]) / 3600, hours) for row in csv.DictReader(file, delimiter="\t")]
+    for job, cost in zip(jobs, costs, strict=True):
+        if job.rule in GPU_STAGES and cost.gpu_hours:
+            taken[job.rule] += [(spent, cost.gpu_hours) for spent in _taken(job, estimates)]
     sums = {rule: [sum(column) for column in zip(*pairs, strict=True)] for rule, pairs in taken.items() if pairs}
     return {rule: spent / hours for rule, (spent, hours) in sums.items()}, {r: len(p) for r, p in taken.items() if p}
+
+
+def _taken(job: Job, estimates: Estimates) -> list[float]:
+    """GPU hours that a job took, if it has been run.
+
+    The benchmark of a training tells neither its GPUs nor its earlier attempts, and counts its wait in a queue; that of
+    any other job is of one GPU.
+    """
+    if job.rule in TRAININGS:
+        spent = estimates.taken(job.rule, job.wildcards)
+        return [] if spent is None else [spent]
+    if job.benchmark is None or not job.benchmark.is_file():
+        return []
+    with job.benchmark.open(newline="") as file:
+        return [float(row["s"]) / 3600 for row in csv.DictReader(file, delimiter="\t")]
 
 
 def longest_chain(jobs: Sequence[Job], hours: Sequence[float]) -> tuple[list[str], float]:
@@ -203,9 +220,10 @@ def plan_of(experiment_file: Path) -> Plan:
     """The plan of an experiment file, in the working directory.
 
     Raises:
-        InputError: The file is malformed, or snakemake finds no way to its results.
+        InputError: The file or a record of an earlier run is malformed, or snakemake finds no way to its results.
     """
     targets = Targets(read_experiment(experiment_file))
+    targets.check_records()
     return make_plan(read_jobs(experiment_file), Estimates(targets, experiment_file))
 
 

@@ -162,7 +162,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="where the training has its checkpoints")
     parser.add_argument("--nodes", type=int, required=True)
-    parser.add_argument("--gpus", type=int, required=True, help="GPUs on each node, one process each")
+    many = parser.add_mutually_exclusive_group(required=True)
+    many.add_argument("--gpus", type=int, help="GPUs on each node, one process each")
+    many.add_argument("--processes", type=int, help="processes on each node, without GPUs")
     parser.add_argument("--cpus", type=int, required=True, help="CPUs a process")
     parser.add_argument("--mem-mb", type=int, required=True, help="memory on each node")
     parser.add_argument("--minutes", type=int, required=True, help="time limit, after which the job is requeued")
@@ -175,8 +177,8 @@ def main() -> None:
     parameters = {
         **{name: value for name, value in site.items() if value is not None},
         "nodes": given.nodes,
-        "ntasks_per_node": given.gpus,
-        "gpus_per_node": given.gpus,
+        "ntasks_per_node": given.gpus or given.processes,
+        **({"gpus_per_node": given.gpus} if given.gpus else {}),
         "cpus_per_task": given.cpus,
         "mem": f"{given.mem_mb}MB",
         "time": given.minutes,

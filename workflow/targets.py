@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from artifacts.files import read_json_object
+from artifacts.files import read_json_object, require_keys
 from corpora.settings import SALMON_TASKS
 from eval.results import OURS, TOPLINES
 from eval.tables import table_stem
@@ -43,9 +43,37 @@ class Targets:
             dict.fromkeys(c for slm in experiment.slms.values() for c in [*slm.train, slm.validation])
         )
 
+    def check_records(self) -> None:
+        """Read all that lies under results/ and decides which jobs there are.
+
+        To be called before snakemake asks for jobs: an input function that raises leaves it without a rule for a file
+        that is there, which it then takes for one of the user's.
+
+        Raises:
+            InputError: A record is damaged.
+        """
+        for encoder in self.experiment.encoders:
+            self.unit_passes(encoder)
+        self.language_systems()
+        self.inventoried()
+
     def annotated(self) -> list[str]:
         """Corpora that come with annotations."""
         return [name for name, corpus in self.experiment.corpora.items() if getattr(corpus, "annotations", None)]
+
+    def inventoried(self) -> list[str]:
+        """Annotations that the inventory of phones is taken from.
+
+        Those of every annotated corpus; of an inventory that is there, those it was taken from, so that a further
+        corpus is no cause to train on phones again. As the inventory is sorted, it is the same either way, unless that
+        corpus has further phones, which `units.phones` then refuses.
+        """
+        tables = [f"{self.root}/corpora/{corpus}/intervals.csv" for corpus in self.annotated()]
+        config = Path(self.root, "encoders", "phones", "config.json")
+        if "phones" not in self.experiment.encoders or not config.is_file():
+            return tables
+        taken = read_json_object(config).get("intervals") or tables
+        return [table for table in taken if table in tables or Path(table).is_file()]
 
     def _abx(self, subject: str, metric: str, variants: list[str] | None = None) -> list[str]:
         abx = self.experiment.evaluation.abx
@@ -82,7 +110,9 @@ class Targets:
         for candidates in self.experiment.candidates.values():
             path = Path(self.selection(candidates[0].encoder))
             if path.is_file():
-                layer = read_json_object(path)["layer"]
+                selected = read_json_object(path)
+                require_keys(selected, {"layer": int}, path)
+                layer = selected["layer"]
                 systems += [system for system in candidates if system.layer == layer and system not in systems]
         return systems
 
@@ -219,10 +249,18 @@ class Targets:
         files = [f"{folder}/{file}" for folder in kmeans for file in ("config.json", "quantizer.safetensors")]
         return [file for name in encoders for file in self.files_of_encoder(name)] + files
 
+    def summary_of_slm(self, system: str, slm: str, seed: int | str) -> str:
+        """What the training of a language model says of itself."""
+        return f"{self.root}/slm/{system}/{slm}/seed{seed}/summary.json"
+
+    def summary_of_encoder(self, encoder: str) -> str:
+        """What an encoder's training says of itself. No job declares it, as with the log."""
+        return f"{self.encoder_folders()[encoder]}/training/summary.json"
+
     def trainings(self) -> list[str]:
         """The summary of every training of a language model."""
         return [
-            f"{self.root}/slm/{system.name}/{name}/seed{seed}/summary.json"
+            self.summary_of_slm(system.name, name, seed)
             for system in self.language_systems()
             for name, slm in self.experiment.slms_of(system).items()
             for seed in slm.seeds
@@ -304,9 +342,8 @@ class Targets:
         return {**theirs, **ours} if 5 in self.experiment.tables else {}
 
     def pretrained(self) -> dict[str, str]:
-        """The summary of every pretraining. No job declares it, as with the log."""
-        folders = self.encoder_folders()
-        return {name: f"{folders[name]}/training/summary.json" for name in pretrained_here(self.experiment)}
+        """The summary of every pretraining."""
+        return {name: self.summary_of_encoder(name) for name in pretrained_here(self.experiment)}
 
     def figures(self) -> list[str]:
         """Figures wanted, in their two forms."""

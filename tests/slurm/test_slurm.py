@@ -59,6 +59,8 @@ def clone(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = profile.read_text()
     assert site.count("slurm_partition: gpu #") == 1
     profile.write_text(site.replace("slurm_partition: gpu #", "slurm_partition: throwaway #"))
+    tiny = folder / "config" / "tiny.yaml"
+    tiny.write_text(tiny.read_text().replace("device: cpu", "device: auto"))  # so that jobs ask for the nodes' GPUs
     rules: set[str] = set()
     for path in (folder / "workflow" / "rules").glob("*.smk"):
         text = path.read_text()

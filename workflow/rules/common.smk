@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import sys
 import time
 from functools import cache
@@ -9,24 +10,29 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from artifacts.device import has_gpu
 from artifacts.errors import InputError
 from corpora.settings import SetAt
 from corpora.settings import SPEECH_LAYOUTS, TEXT_TIERS, has_texts
 from spidr.settings import Recipe
 from slm.settings import SlmRecipe
+from units.registry import hub_source
 from units.spin.settings import SpinRecipe
+from units.weights import source_files
 from workflow.interpreter import use_this_interpreter
 from workflow.launch import read_launch
 from workflow.passes import RECORD, layer_pass, layers_of
-from workflow.reading import read_experiment, read_recipe
+from workflow.reading import read_experiment, read_recipe, the_experiment_file
 from workflow.summary import print_run
 from workflow.targets import QUALITY_METRICS, Targets
 
 DEFAULT_EXPERIMENT = Path(workflow.basedir) / "config" / "demo.yaml"
-EXPERIMENT_FILE = Path(workflow.configfiles[0]) if workflow.configfiles else DEFAULT_EXPERIMENT
 try:
+    EXPERIMENT_FILE = the_experiment_file(workflow.configfiles, DEFAULT_EXPERIMENT)
     EXPERIMENT = read_experiment(EXPERIMENT_FILE)
-    LAUNCH = read_launch(config)
+    LAUNCH = read_launch(workflow.config_settings.config)  # without the experiment's keys, which `config` has too
+    TARGETS = Targets(EXPERIMENT)
+    TARGETS.check_records()
 except InputError as error:
     print(f"error: {error}", file=sys.stderr)
     sys.exit(2)
@@ -34,10 +40,15 @@ except InputError as error:
 STARTED = time.time()
 use_this_interpreter(Path(workflow.basedir))
 read_recipe = cache(read_recipe)  # a job asks for one each time that snakemake looks at it
-TARGETS = Targets(EXPERIMENT)
 ROOT = TARGETS.root
 LOGS = f"{ROOT}/logs"
 BENCHMARKS = f"{ROOT}/benchmarks"
+GPU = None if EXPERIMENT.device == "cpu" else 1  # none: snakemake leaves it out
+IS_HERE = workflow.nodes is None  # jobs run on this machine, not on a cluster
+
+# Each job takes the first GPU of its machine: here they take turns, unless --resources says how many may share it.
+if IS_HERE and GPU and "gpu" not in workflow.global_resources and has_gpu():
+    workflow.register_resource("gpu", 1)
 
 
 def any_of(names):
@@ -59,6 +70,21 @@ def device_of(wildcards, output):
     return EXPERIMENT.device
 
 
+def scoring_device(wildcards, output):
+    """Where ABX is computed: on a cluster by CPUs, of which there are more than GPUs, whatever models want."""
+    return "auto" if GPU else "cpu"
+
+
+def scoring_gpu(wildcards):
+    """Where there is a GPU on this machine, ABX takes its turn."""
+    return GPU if IS_HERE else None
+
+
+def gpu_of_encoder(wildcards):
+    """A GPU, where an encoder is run on one."""
+    return None if encoder_of(wildcards).family == "mfcc" else GPU
+
+
 def by_attempt(amount):
     """A resource of which each further attempt gets as much again: what killed the last one may have been its lack."""
     return lambda wildcards, attempt: amount * attempt
@@ -71,6 +97,12 @@ def minutes(amount):
 
 def encoder_of(wildcards):
     return EXPERIMENT.encoders[wildcards.encoder]
+
+
+def source_of_encoder(wildcards):
+    """The files of a model in a local folder: other weights there are another encoder."""
+    encoder = encoder_of(wildcards)
+    return list(map(str, source_files(hub_source(encoder.source)))) if encoder.family == "hub" else []
 
 
 def recipe_of(wildcards):
@@ -93,13 +125,7 @@ def display_name(encoder):
 
 def subject_of_layer(wildcards):
     """Whose features are scored."""
-    return json.dumps(
-        {
-            "model": display_name(wildcards.encoder),
-            "encoder": wildcards.encoder,
-            "layer": int(wildcards.layer),
-        }
-    )
+    return json.dumps({"encoder": wildcards.encoder, "layer": int(wildcards.layer)})
 
 
 def num_units(system):
@@ -118,7 +144,6 @@ def subject_of_system(wildcards):
     system = EXPERIMENT.all_systems[wildcards.system]
     return json.dumps(
         {
-            "model": display_name(system.encoder),
             "encoder": system.encoder,
             "layer": system.layer,
             "quantizer": system.quantizer,
@@ -230,10 +255,12 @@ def slm_of(wildcards):
     return EXPERIMENT.slms[wildcards.slm]
 
 
-def subset_of(wildcards):
-    """Hours of the training corpora, drawn by the experiment's seed: the same for each seed of the training."""
-    hours = slm_of(wildcards).hours
-    return f"--hours {hours:g} --subset-seed {EXPERIMENT.seed}" if hours else ""
+def data_of(wildcards):
+    """What the training corpora are together, and hours of them, drawn by the experiment's seed for all trainings."""
+    slm = slm_of(wildcards)
+    named = ["--corpus", slm.corpus] if slm.corpus else []
+    drawn = ["--hours", f"{slm.hours:g}", "--subset-seed", str(EXPERIMENT.seed)] if slm.hours else []
+    return shlex.join([*named, *drawn])
 
 
 def followed(wildcards):
@@ -324,6 +351,9 @@ POOLED = QUALITY.corpora if QUALITY else []
 ALIGNED = [TARGETS.aligned_corpus()] if TARGETS.alignment() else []
 ALIGNED_SYSTEMS = TARGETS.aligned_systems() if TARGETS.alignment() else []
 
+
+# Scores know encoders by their keys: a new name makes what shows it anew, and measures nothing again.
+NAMES = [f"{name}={encoder.name}" for name, encoder in EXPERIMENT.encoders.items() if encoder.name]
 
 # What tables show, for the rule that draws them and for the report.
 TABLE_ARGUMENTS = [

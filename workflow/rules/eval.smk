@@ -24,6 +24,7 @@ rule abx_features:
     resources:
         mem_mb=by_attempt(32000),
         runtime=LAUNCH.minutes(240),
+        gpu=scoring_gpu,
     params:
         subject=subject_of_layer,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -31,7 +32,7 @@ rule abx_features:
         context=abx_context,
         segments=abx_segments,
         resample=RESAMPLE,
-        device=device_of,
+        device=scoring_device,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.abx --device {params.device} --features {input.features:q} --item {input.item:q}"
@@ -60,6 +61,7 @@ rule abx_predictions:
     resources:
         mem_mb=by_attempt(32000),
         runtime=LAUNCH.minutes(240),
+        gpu=scoring_gpu,
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -67,7 +69,7 @@ rule abx_predictions:
         context=abx_context,
         segments=abx_segments,
         resample=RESAMPLE,
-        device=device_of,
+        device=scoring_device,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.abx --device {params.device} --features {input.features:q} --item {input.item:q}"
@@ -97,6 +99,7 @@ rule abx_units:
     resources:
         mem_mb=by_attempt(32000),
         runtime=LAUNCH.minutes(240),
+        gpu=scoring_gpu,
     params:
         subject=subject_of_system,
         folder=lambda wildcards, output: Path(output[0]).parent,
@@ -104,7 +107,7 @@ rule abx_units:
         context=abx_context,
         segments=abx_segments,
         resample=RESAMPLE,
-        device=device_of,
+        device=scoring_device,
         seed=EXPERIMENT.seed,
     shell:
         "python -m eval.abx --device {params.device} --units {input.units:q} --vocabulary {input.vocabulary:q}"
@@ -244,8 +247,10 @@ rule collect:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        names=NAMES,
     shell:
-        "python -m eval.collect --scores {input:q} --output {output:q} > {log:q} 2>&1"
+        "python -m eval.collect --scores {input:q} --names {params.names:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule footprint:
@@ -428,6 +433,8 @@ rule compare:
     resources:
         mem_mb=1000,
         runtime=10,
+    params:
+        names=NAMES,
     shell:
         "python -m eval.compare --a {wildcards.a} --b {wildcards.b} --scores-a {input.a:q} --scores-b {input.b:q}"
-        " --output {output:q} > {log:q} 2>&1"
+        " --names {params.names:q} --output {output:q} > {log:q} 2>&1"

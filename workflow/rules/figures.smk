@@ -228,7 +228,8 @@ rule draw_phone_given_unit:
         runtime=10,
     params:
         selection=lambda wildcards, input: (["--selection", *input.selection] if input.selection else []),
+        names=NAMES,
         stem=lambda wildcards, output: Path(output[0]).with_suffix(""),
     shell:
-        "python -m eval.phone_given_unit --scores {input.scores:q} {params.selection:q} --output {params.stem:q}"
-        " > {log:q} 2>&1"
+        "python -m eval.phone_given_unit --scores {input.scores:q} {params.selection:q} --names {params.names:q}"
+        " --output {params.stem:q} > {log:q} 2>&1"

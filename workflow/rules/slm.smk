@@ -115,11 +115,11 @@ rule train_slm:
     resources:
         mem_mb=by_attempt(16000),
         runtime=LAUNCH.minutes(1440),
-        gpu=1,
+        gpu=GPU,
     params:
         settings=lambda wildcards: settings_json(read_recipe(SlmRecipe, EXPERIMENT_FILE, slm_of(wildcards).recipe)),
         seed=lambda wildcards: EXPERIMENT.seed + int(wildcards.seed),
-        subset=subset_of,
+        data=data_of,
         follow=lambda wildcards: " ".join(f"--follow {name}={'='.join(of)}" for name, of in followed(wildcards).items()),
         device=device_of,
         folder=lambda wildcards, output: Path(output.summary).parent,
@@ -127,7 +127,7 @@ rule train_slm:
         "python -m slm.train --settings {params.settings:q} --tokens {input.train:q}"
         " --validation-tokens {input.validation:q} --speakers {input.speakers:q}"
         " --validation-speakers {input.other_speakers:q} --slm {wildcards.slm} --seed {params.seed}"
-        " {params.subset} {params.follow} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
+        " {params.data} {params.follow} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule score_slm:
@@ -152,7 +152,7 @@ rule score_slm:
     resources:
         mem_mb=by_attempt(8000),
         runtime=minutes(240),
-        gpu=1,
+        gpu=GPU,
     params:
         device=device_of,
         folder=lambda wildcards, output: Path(output[0]).parent,

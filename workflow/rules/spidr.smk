@@ -25,7 +25,7 @@ rule pretrain:
     conda:
         "../../envs/environment.yaml"
     resources:
-        **LAUNCH.resources(mem_mb=16000, cpus=CROPPERS),
+        **LAUNCH.resources(EXPERIMENT.device, mem_mb=16000, cpus=CROPPERS),
         runtime=LAUNCH.minutes(1440),
     params:
         settings=recipe_of,
@@ -34,7 +34,7 @@ rule pretrain:
         folder=lambda wildcards, output: Path(output.config).parent,
         site=lambda wildcards, resources: LAUNCH.site(resources),
     shell:
-        LAUNCH.start("spidr.train", CROPPERS)
+        LAUNCH.start("spidr.train", EXPERIMENT.device, CROPPERS)
         + " --settings {params.settings:q} --train {input.train:q} --validation {input.validation:q}"
         " --seed {params.seed} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"
 

@@ -22,7 +22,7 @@ rule finetune_spin:
     conda:
         "../../envs/environment.yaml"
     resources:
-        **LAUNCH.resources(mem_mb=32000, cpus=PERTURBERS),
+        **LAUNCH.resources(EXPERIMENT.device, mem_mb=32000, cpus=PERTURBERS),
         runtime=LAUNCH.minutes(1440),
     params:
         base=lambda wildcards, input: Path(input.base[0]).parent,
@@ -32,6 +32,6 @@ rule finetune_spin:
         folder=lambda wildcards, output: Path(output.config).parent,
         site=lambda wildcards, resources: LAUNCH.site(resources),
     shell:
-        LAUNCH.start("units.spin.train", PERTURBERS)
+        LAUNCH.start("units.spin.train", EXPERIMENT.device, PERTURBERS)
         + " --base {params.base:q} --settings {params.settings:q} --train {input.train:q}"
         " --seed {params.seed} --device {params.device} --output {params.folder:q} > {log:q} 2>&1"

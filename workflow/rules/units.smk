@@ -2,6 +2,8 @@
 
 
 rule describe_encoder:
+    input:
+        source_of_encoder,
     output:
         f"{ROOT}/encoders/{{encoder}}/config.json",
     log:
@@ -28,7 +30,7 @@ rule describe_encoder:
 
 rule phone_inventory:
     input:
-        [f"{ROOT}/corpora/{corpus}/intervals.csv" for corpus in ANNOTATED],
+        TARGETS.inventoried(),
     output:
         f"{ROOT}/encoders/{{phones}}/config.json",
     log:
@@ -63,7 +65,7 @@ rule extract:
     resources:
         mem_mb=by_attempt(8000),
         runtime=minutes(240),
-        gpu=1,
+        gpu=gpu_of_encoder,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
         layers=lambda wildcards: layers_of(wildcards.layers),
@@ -238,7 +240,7 @@ rule tokenize:
     resources:
         mem_mb=by_attempt(8000),
         runtime=minutes(1440),
-        gpu=1,
+        gpu=gpu_of_encoder,
     params:
         encoder=lambda wildcards, input: Path(input.encoder[0]).parent,
         quantizers=lambda wildcards, input: [Path(config).parent for config in input.quantizers[::2]],
@@ -264,11 +266,13 @@ rule take_units:
     wildcard_constraints:
         system=any_of(QUANTIZED),
     priority: 5
+    group:
+        "tokens_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=1000,
-        runtime=60,
+        mem_mb=by_attempt(1000),
+        runtime=minutes(240),
     params:
         pieces=lambda wildcards, input: [
             Path(made).parent / wildcards.system / f"{wildcards.corpus}.jsonl" for made in input.made
@@ -318,11 +322,13 @@ rule health:
         f"{LOGS}/health/{{system}}.log",
     benchmark:
         f"{BENCHMARKS}/health/{{system}}.tsv"
+    group:
+        "tokens_{system}"
     conda:
         "../../envs/environment.yaml"
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=by_attempt(2000),
+        runtime=minutes(240),
     shell:
         "python -m units.health --units {input.units:q} --vocabulary {input.vocabulary:q} --output {output:q}"
         " > {log:q} 2>&1"
