@@ -53,7 +53,7 @@ def cluster(folder: Path) -> Iterator[None]:
         _call("slurmctld")
         for node in NODES:
             _call("slurmd", "-N", node)
-        _wait_until_idle()
+        _wait_until_idle(*NODES)
         yield
     finally:
         _cancel_all()
@@ -94,9 +94,8 @@ def fail(node: str) -> None:
 
 def repair(node: str) -> None:
     """Start the daemon of a node that failed."""
-    _call("slurmd", "-N", node)
-    _call("scontrol", "update", f"NodeName={node}", "State=RESUME")
-    _wait_until_idle()
+    _call("slurmd", "-N", node)  # it reports for work by itself (ReturnToService)
+    _wait_until_idle(node)
 
 
 def _require() -> None:
@@ -170,10 +169,10 @@ def node_of(job: str) -> str:
     return _call("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
 
 
-def _wait_until_idle() -> None:
-    asked = ("--noheader", "--Node", "--partition=throwaway", "--format=%T")
+def _wait_until_idle(*nodes: str) -> None:
+    asked = ("--noheader", "--Node", "--partition=throwaway", f"--nodes={','.join(nodes)}", "--format=%T")
     deadline = time.monotonic() + 60
-    while (states := _call("sinfo", *asked).split()) != ["idle"] * len(NODES):
+    while (states := _call("sinfo", *asked).split()) != ["idle"] * len(nodes):
         if time.monotonic() > deadline:
             raise RuntimeError(f"found nodes in the states {states} after a minute, expected them idle")
         time.sleep(0.2)
