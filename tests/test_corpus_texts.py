@@ -20,7 +20,6 @@ from corpora.prepare import prepare
 from corpora.settings import LibriheavySettings, LibriLightSettings, load_corpus
 from corpora.texts import Text, prepare_texts, read_texts, write_texts
 
-
 compressed = partial(gzip.compress, mtime=0)  # without the time of day, of which the names of tests would be
 
 
