@@ -6,7 +6,6 @@ other by name); both are taken away again.
 """
 
 import os
-import re
 import shutil
 import signal
 import socket
@@ -58,6 +57,7 @@ def cluster(folder: Path) -> Iterator[None]:
     finally:
         _cancel_all()
         _stop(run)
+        kill_in(folder)  # steps outlive their daemons
         for link in links:
             link.unlink(missing_ok=True)
         HOSTS.write_text(hosts)
@@ -82,20 +82,35 @@ def preempt(seconds: int) -> None:
 
 def fail(node: str) -> None:
     """End a node as a power cut does: its daemon and all that runs on it; Slurm gets to know."""
+    running = _call("squeue", "--noheader", f"--nodelist={node}", "--format=%i").split()
+    steps = tuple(f"slurmstepd: [{job}." for job in running)
     for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if words == ["slurmd", "-N", node]:
-            process.kill()
-        elif words and words[0].startswith("slurmstepd: ") and node_of(re.split(r"[\[.]", words[0])[1]) == node:
-            for part in [process, *process.children(recursive=True)]:
-                part.kill()
+        words = process.info["cmdline"] or [""]
+        if words == ["slurmd", "-N", node] or words[0].startswith(steps):
+            _kill(process)
     _call("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=power")
+
+
+def kill_in(folder: Path) -> None:
+    """End every process that works in a folder, or below it, and all that it started."""
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it ended by itself
+            if Path(process.cwd()).is_relative_to(folder):
+                _kill(process)
 
 
 def repair(node: str) -> None:
     """Start the daemon of a node that failed."""
     _call("slurmd", "-N", node)  # it reports for work by itself (ReturnToService)
     _wait_until_idle(node)
+
+
+def _kill(process: psutil.Process) -> None:
+    with suppress(psutil.NoSuchProcess):
+        children = process.children(recursive=True)
+        process.kill()  # first, or it would tell of its children's end
+        for child in children:
+            child.kill()
 
 
 def _require() -> None:

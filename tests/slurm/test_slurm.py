@@ -44,7 +44,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def clone(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clone(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A copy of the repository, as a user of this cluster would set it up."""
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
@@ -68,7 +68,8 @@ def clone(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
         rules |= set(re.findall(r"^(?:rule|use rule \w+ as|checkpoint) (\w+)", text, re.M))
     with (folder / "Snakefile").open("a") as file:
         file.write(f"\n\nlocalrules:\n    {', '.join(sorted(rules - set(ON_SLURM)))},\n")
-    return folder
+    yield folder
+    cluster.kill_in(folder)  # what a test that failed has left
 
 
 def start(clone: Path, *arguments: str, experiment: str = "tiny") -> subprocess.Popen[str]:
