@@ -52,7 +52,7 @@ def cluster(folder: Path) -> Iterator[None]:
         _call("slurmctld")
         for node in NODES:
             _call("slurmd", "-N", node)
-        _wait_until_idle(*NODES)
+        _wait_until_idle()
         yield
     finally:
         _cancel_all()
@@ -100,9 +100,8 @@ def kill_in(folder: Path) -> None:
 
 
 def repair(node: str) -> None:
-    """Start the daemon of a node that failed."""
-    _call("slurmd", "-N", node)  # it reports for work by itself (ReturnToService)
-    _wait_until_idle(node)
+    """Start the daemon of a node that failed: it reports for work by itself (ReturnToService)."""
+    _call("slurmd", "-N", node)
 
 
 def _kill(process: psutil.Process) -> None:
@@ -184,10 +183,10 @@ def node_of(job: str) -> str:
     return _call("squeue", "--noheader", "--format=%N", f"--jobs={job}").strip()
 
 
-def _wait_until_idle(*nodes: str) -> None:
-    asked = ("--noheader", "--Node", "--partition=throwaway", f"--nodes={','.join(nodes)}", "--format=%T")
+def _wait_until_idle() -> None:
+    asked = ("--noheader", "--Node", "--partition=throwaway", "--format=%T")
     deadline = time.monotonic() + 60
-    while (states := _call("sinfo", *asked).split()) != ["idle"] * len(nodes):
+    while (states := _call("sinfo", *asked).split()) != ["idle"] * len(NODES):
         if time.monotonic() > deadline:
             raise RuntimeError(f"found nodes in the states {states} after a minute, expected them idle")
         time.sleep(0.2)
