@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
+settings.load_profile("untimed")
 
 REPOSITORY = Path(__file__).parent.parent
 TINY = REPOSITORY / "config" / "tiny.yaml"

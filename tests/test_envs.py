@@ -116,7 +116,7 @@ def test_unlocking_sets_up_nothing_under_jobs_that_still_run(tmp_path: Path) -> 
     (tmp_path / "envs").mkdir()
     shutil.copy(REPOSITORY / "Makefile", tmp_path)
     (tmp_path / "envs/requirements.lock").touch()  # newer than .venv, of which there is none
-    dry = ["make", "-n"]
+    dry = ["make", "-n", "--no-print-directory"]
     done = subprocess.run([*dry, "unlock"], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert done.stdout == ".venv/bin/python -m workflow.unlock\n"
     done = subprocess.run([*dry, "env"], cwd=tmp_path, check=True, capture_output=True, text=True)
