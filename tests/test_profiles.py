@@ -75,6 +75,7 @@ def test_what_reads_all_units_of_a_system_is_no_work_of_the_login_node(tmp_path:
     [
         ("auto", "GPU 0: H100", [], 1),
         ("auto", "GPU 0: H100", ["--resources", "gpu=3"], 3),
+        ("auto", "GPU 0: H100", ["--mode", "remote"], None),  # a job of its own, on a cluster's node
         ("cpu", "GPU 0: H100", [], None),
         ("auto", "", [], None),
     ],

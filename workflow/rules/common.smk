@@ -44,7 +44,7 @@ ROOT = TARGETS.root
 LOGS = f"{ROOT}/logs"
 BENCHMARKS = f"{ROOT}/benchmarks"
 GPU = None if EXPERIMENT.device == "cpu" else 1  # none: snakemake leaves it out
-IS_HERE = workflow.nodes is None  # jobs run on this machine, not on a cluster
+IS_HERE = workflow.is_main_process and workflow.nodes is None  # jobs run on this machine, not on a cluster's nodes
 
 # Each job takes the first GPU of its machine: here they take turns, unless --resources says how many may share it.
 if IS_HERE and GPU and "gpu" not in workflow.global_resources and has_gpu():
