@@ -5,11 +5,30 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from artifacts.log import Log
 from artifacts.progress import Progress
 from artifacts.trackers import TrackerName, Trackers
+
+
+class Tracked(Protocol):
+    """The part of a recipe that says how its training runs."""
+
+    @property
+    def trackers(self) -> Sequence[TrackerName]:
+        """What else is told of the log."""
+
+
+class Recipe(Protocol):
+    """A recipe of any training."""
+
+    @property
+    def training(self) -> Tracked:
+        """How it runs."""
+
+    def model_dump(self, *, mode: str) -> dict[str, Any]:
+        """All of it as plain values."""
 
 
 class Record:
@@ -18,8 +37,7 @@ class Record:
     Args:
         what: What the training is called beside its progress.
         folder: Holds `log.jsonl`.
-        trackers: What else is told of the log.
-        settings: The recipe as plain values, for the trackers.
+        recipe: That of the training: which trackers are told of the log, and of what settings.
         steps: Of the whole training.
         seen: How much was learned from before `start`, by all workers, in whatever unit the training counts.
         speaks: Whether anything is written.
@@ -29,15 +47,14 @@ class Record:
         self,
         what: str,
         folder: Path,
+        recipe: Recipe,
         *,
-        trackers: Sequence[TrackerName],
-        settings: dict[str, Any],
         start: int,
         steps: int,
         seen: int,
         speaks: bool,
     ) -> None:
-        self._what, self._folder, self._names, self._settings = what, folder, trackers, settings
+        self._what, self._folder, self._recipe = what, folder, recipe
         self._start, self._steps, self._seen, self._speaks = start, steps, seen, speaks
         self._note = ""
         self._waited = 0.0
@@ -46,7 +63,9 @@ class Record:
     def __enter__(self) -> Self:
         if self._speaks:
             self._log = self._stack.enter_context(Log(self._folder / "log.jsonl", self._start))
-            self._trackers = self._stack.enter_context(Trackers(self._names, self._folder, self._settings))
+            settings = self._recipe.model_dump(mode="json")
+            trackers = Trackers(self._recipe.training.trackers, self._folder, settings)
+            self._trackers = self._stack.enter_context(trackers)
             self._progress = self._stack.enter_context(Progress(self._what, self._steps, "steps", self._start))
         self._since = time.monotonic()
         return self

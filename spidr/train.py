@@ -82,14 +82,7 @@ def train(
     with ExitStack() as stack:
         interruption = stack.enter_context(Interruption(time_budget_s))
         record = Record(
-            "train",
-            folder,
-            trackers=every.trackers,
-            settings=recipe.model_dump(mode="json"),
-            start=start,
-            steps=num_steps,
-            seen=samples_before,
-            speaks=workers.is_first,
+            "train", folder, recipe, start=start, steps=num_steps, seen=samples_before, speaks=workers.is_first
         )
         stack.enter_context(record)
         writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)

@@ -124,14 +124,7 @@ def train(
         if workers.is_first:
             checkpoints = stack.enter_context(writer)
         record = Record(
-            "fine-tune",
-            folder,
-            trackers=every.trackers,
-            settings=recipe.model_dump(mode="json"),
-            start=start,
-            steps=num_steps,
-            seen=samples_before,
-            speaks=workers.is_first,
+            "fine-tune", folder, recipe, start=start, steps=num_steps, seen=samples_before, speaks=workers.is_first
         )
         stack.enter_context(record)
 
