@@ -9,9 +9,7 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-from artifacts.errors import InputError, Stopped
-
-__all__ = ["Interruption", "Stopped"]  # who asks for the one raises the other
+from artifacts.errors import InputError
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 """Slurm ends a job with the first and, where asked to, warns it with the second; the third is Ctrl-C."""

@@ -5,30 +5,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from artifacts.log import Log
 from artifacts.progress import Progress
 from artifacts.trackers import TrackerName, Trackers
-
-
-class Tracked(Protocol):
-    """The part of a recipe that says how its training runs."""
-
-    @property
-    def trackers(self) -> Sequence[TrackerName]:
-        """What else is told of the log."""
-
-
-class Recipe(Protocol):
-    """A recipe of any training."""
-
-    @property
-    def training(self) -> Tracked:
-        """How it runs."""
-
-    def model_dump(self, *, mode: str) -> dict[str, Any]:
-        """All of it as plain values."""
 
 
 class Record:
@@ -37,7 +18,8 @@ class Record:
     Args:
         what: What the training is called beside its progress.
         folder: Holds `log.jsonl`.
-        recipe: That of the training: which trackers are told of the log, and of what settings.
+        trackers: What else is told of the log.
+        settings: The training's, which trackers are told of.
         steps: Of the whole training.
         seen: How much was learned from before `start`, by all workers, in whatever unit the training counts.
         speaks: Whether anything is written.
@@ -47,14 +29,16 @@ class Record:
         self,
         what: str,
         folder: Path,
-        recipe: Recipe,
         *,
+        trackers: Sequence[TrackerName],
+        settings: dict[str, Any],
         start: int,
         steps: int,
         seen: int,
         speaks: bool,
     ) -> None:
-        self._what, self._folder, self._recipe = what, folder, recipe
+        self._what, self._folder = what, folder
+        self._tracker_names, self._settings = trackers, settings
         self._start, self._steps, self._seen, self._speaks = start, steps, seen, speaks
         self._note = ""
         self._waited = 0.0
@@ -63,8 +47,7 @@ class Record:
     def __enter__(self) -> Self:
         if self._speaks:
             self._log = self._stack.enter_context(Log(self._folder / "log.jsonl", self._start))
-            settings = self._recipe.model_dump(mode="json")
-            trackers = Trackers(self._recipe.training.trackers, self._folder, settings)
+            trackers = Trackers(self._tracker_names, self._folder, self._settings)
             self._trackers = self._stack.enter_context(trackers)
             self._progress = self._stack.enter_context(Progress(self._what, self._steps, "steps", self._start))
         self._since = time.monotonic()

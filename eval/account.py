@@ -58,7 +58,7 @@ def _encoders(results: Sequence[Result], materials: Materials) -> list[str]:
         on = f" on {_speech_text(speech)}" if speech else ""
         names = listed([models[encoder.name] for encoder in trained])
         devices = list(dict.fromkeys(device_text(encoder.device or "") for encoder in trained))
-        took = [f"{count_text(e.steps or 0, 'step')} in {time_text(e.wall_s or 0.0)}" for e in trained]
+        took = [f"{count_text(e.steps or 0, 'step')} in {time_text(e.seconds or 0.0)}" for e in trained]
         sentences.append(f"{names} {was} trained without labels{on}: {listed(took)}, on {listed(devices)}.")
     if rest:
         manners = "; ".join(f"{models[encoder.name]}, {encoder.manner}" for encoder in rest)

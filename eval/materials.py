@@ -37,7 +37,7 @@ class Encoder:
         model: Settings of its network, where it was built here: equal for a network and itself before training.
         steps: Updates of its training; None where it was not trained here, as are the next three.
         heard_s: Seconds of audio in all its batches.
-        wall_s: Wall-clock seconds of its training.
+        seconds: Wall-clock seconds of its training.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Encoder:
     model: str | None = None
     steps: int | None = None
     heard_s: float | None = None
-    wall_s: float | None = None
+    seconds: float | None = None
     device: str | None = None
 
     @property
@@ -73,7 +73,7 @@ class LanguageModel:
     corpus: str
     seed: int
     steps: int
-    wall_s: float
+    seconds: float
     device: str
     num_parameters: int
     validation: Sequence[tuple[int, float]] = ()
@@ -163,7 +163,7 @@ def read_encoder(name: str, folder: Path) -> Encoder:
         model=network,
         steps=training["steps"],
         heard_s=3600 * training["hours"],
-        wall_s=training["seconds"],
+        seconds=training["seconds"],
         device=training["device"],
     )
 
@@ -177,7 +177,7 @@ def read_language_model(summary: Path) -> LanguageModel:
     if len(summary.parts) < 4:
         raise InputError(f"{summary}: found no system in its path, expected slm/<system>/<slm>/seed<seed>/summary.json")
     found = read_json_object(summary)
-    kinds = {"slm": str, "corpus": str, "seed": int, "steps": int, "wall_s": float, "device": str}
+    kinds = {"slm": str, "corpus": str, "seed": int, "steps": int, "seconds": float, "device": str}
     require_keys(found, {**kinds, "num_parameters": int}, summary)
     numbers = {key: found[key] for key in (*kinds, "num_parameters")}
     log = summary.with_name("log.jsonl")

@@ -13,22 +13,21 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers.modeling_utils import PreTrainedModel
 
-from artifacts.checkpoints import ADVICE, CheckpointWriter, load_newest_checkpoint, require_finite
+from artifacts.checkpoints import require_finite
 from artifacts.device import choose_device
-from artifacts.errors import InputError, run
+from artifacts.errors import run
 from artifacts.files import write_json
-from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.provenance import provenance
-from artifacts.record import Record
 from artifacts.settings import load_settings
+from artifacts.training import Training
 from artifacts.workers import ALONE, Workers, together
 from corpora.speakers import read_genders, require_other_speakers
 from slm.batches import TensorBatch, Way, prefetch
@@ -77,51 +76,37 @@ def train(
     model = build_model(recipe.model, corpus.stores[0].vocab_size, seed).to(device)
     require_chunks(model, every.batch_size * recipe.model.context)
     stepper = Stepper(model, recipe, seed, workers)
-    start, tokens_before, seconds_before, best = _go_on(stepper, folder)
+    training = Training("train", folder, recipe, num_steps, "tokens_seen", workers, time_budget_s)
+    best = _go_on(stepper, training)
     way = choose_way(model, recipe, device)
     if way == "blocks":
         compile_blocks(model)
     if workers.is_first:
         how = "compiled, attention by blocks" if way == "blocks" else "not compiled, attention by rows"
         print(f"network: {how}", file=sys.stderr)
-    began = time.monotonic()
-    num_predicted = 0  # this worker's, since `start`
-    unchecked: dict[int, Tensor] = {}
 
-    with ExitStack() as stack:
-        interruption = stack.enter_context(Interruption(time_budget_s))
-        record = Record(
-            "train", folder, recipe, start=start, steps=num_steps, seen=tokens_before, speaks=workers.is_first
-        )
-        stack.enter_context(record)
-        writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)
-        checkpoints = stack.enter_context(writer) if workers.is_first else None
+    def state(done: int) -> dict[str, Any]:
+        require_finite(model.state_dict(), done)  # the losses were those before the update
+        return {"model": model.state_dict(), "optimizer": stepper.optimizer.state_dict(), "best": best}
 
-        def tokens_seen() -> int:
-            return tokens_before + int(workers.total(num_predicted))
-
-        for step, batches in _shares(corpus, stepper, range(start, num_steps), way, record):
+    with training:
+        record = training.record
+        for step, batches in training.steps(_shares(corpus, stepper, training.start, way), state):
             outcome = stepper.step(batches, step)
+            training.learned(sum(batch.num_predicted for batch in batches), outcome.loss, outcome.gradient_norm)
             done = step + 1
-            num_predicted += sum(batch.num_predicted for batch in batches)
-            unchecked[done] = torch.stack(outcome)
-            logs, validates, saves = (
-                done % interval == 0 or done == num_steps
-                for interval in (every.log_every, every.validate_every, every.checkpoint_every)
-            )
-            stops = workers.any(interruption.requested is not None) and done < num_steps
-            if logs or validates or saves or stops:
-                check_finite(unchecked)
 
-            if logs:
+            if training.due(every.log_every):
+                training.check()
                 line = {"split": "train", "step": done, "loss": outcome.loss.item()}
                 line["gradient_norm"] = outcome.gradient_norm.item()
                 line["learning_rate"] = learning_rate(step, num_steps, recipe.optimizer)
-                line["tokens_seen"] = seen = tokens_seen()
+                line["tokens_seen"] = seen = training.seen()
                 line["tokens_per_s"], line["waited_for_data"] = record.speed(seen)
                 record.training(line, f"loss {line['loss']:.3f}, {line['tokens_per_s']:,.0f} tokens a second")
 
-            if validates:
+            if training.due(every.validate_every):
+                training.check()
                 paused = time.monotonic()
                 loss = validate(model, validation, every.batch_size, way, workers)
                 record.evaluation({"split": "validation", "step": done, "loss": loss}, time.monotonic() - paused)
@@ -134,87 +119,33 @@ def train(
                     found = {"split": followed.name, "step": done, "accuracy": accuracy}
                     record.evaluation(found, time.monotonic() - paused)
 
-            if saves or stops:
-                require_finite(model.state_dict(), done)  # the losses were those before the update
-                seen = tokens_seen()
-                if checkpoints is not None:
-                    state = {
-                        "step": done,
-                        "tokens_seen": seen,
-                        "seconds": seconds_before + time.monotonic() - began,
-                        "model": model.state_dict(),
-                        "optimizer": stepper.optimizer.state_dict(),
-                        "best": best,
-                    }
-                    checkpoints.save(done, state)
-            record.step_done()
-            if stops:
-                if checkpoints is not None:
-                    checkpoints.wait()
-                workers.wait()  # the first that ends has its launcher end the others, who may still be writing
-                why = interruption.requested or "a signal to another worker"
-                raise Stopped(f"stopped by {why} after step {done:,} of {num_steps:,}, saved: start again to go on")
-
     model.load_state_dict(best["model"])
-    contexts_seen = num_steps * every.batch_size * every.accumulation
-    summary = {
-        "steps": num_steps,
+    summary = training.summary(device) | {
         "best_step": best["step"],
         "validation_loss": best["loss"],
-        "tokens_seen": tokens_seen(),
-        "epochs": contexts_seen / corpus.num_contexts,
-        "wall_s": seconds_before + time.monotonic() - began,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "num_devices": workers.size,
+        "tokens_seen": training.seen(),
+        "epochs": num_steps * every.batch_size * every.accumulation / corpus.num_contexts,
     }
     return model, summary
 
 
-def _go_on(stepper: Stepper, folder: Path) -> tuple[int, int, float, dict[str, Any]]:
-    """Take up the newest checkpoint, if there is one: its step, tokens seen, seconds, and the best weights so far."""
-    checkpoint = load_newest_checkpoint(folder / "checkpoints")
-    start = 0 if checkpoint is None else checkpoint["step"]
-    if stepper.workers.total(start) != start * stepper.workers.size:
-        raise InputError(f"{folder / 'checkpoints'}: workers found different checkpoints, expected a shared folder")
+def _go_on(stepper: Stepper, training: Training) -> dict[str, Any]:
+    """Take up the newest checkpoint, if there is one: the best weights so far."""
+    checkpoint = training.resume()
     if checkpoint is None:
-        return 0, 0, 0.0, {"loss": math.inf, "step": 0, "model": {}}
+        return {"loss": math.inf, "step": 0, "model": {}}
     stepper.model.load_state_dict(checkpoint["model"])
     stepper.optimizer.load_state_dict(checkpoint["optimizer"])
-    return start, checkpoint["tokens_seen"], checkpoint["seconds"], checkpoint["best"]
+    best: dict[str, Any] = checkpoint["best"]
+    return best
 
 
-def _shares(
-    corpus: PackedCorpus, stepper: Stepper, steps: range, way: Way, record: Record
-) -> Iterator[tuple[int, list[TensorBatch]]]:
-    """Each step with this worker's share of its batches."""
+def _shares(corpus: PackedCorpus, stepper: Stepper, start: int, way: Way) -> Iterator[tuple[TensorBatch, ...]]:
+    """This worker's share of the batches of each step from `start` on."""
     settings = stepper.recipe.training
-    numbers = (step * settings.accumulation + index for step in steps for index in stepper.share)
+    numbers = (step * settings.accumulation + index for step in range(start, settings.steps) for index in stepper.share)
     spans = ((number * settings.batch_size, settings.batch_size) for number in numbers)
-    stream = prefetch(corpus, spans, way, stepper.model.device)
-    for step in steps:
-        asked = time.monotonic()
-        batches = [next(stream) for _ in stepper.share]
-        record.waited(time.monotonic() - asked)
-        yield step, batches
-
-
-def check_finite(unchecked: dict[int, Tensor]) -> None:
-    """Look at losses and gradient norms since the last look, all at once; the steps themselves wait for nothing.
-
-    Args:
-        unchecked: Step -> (loss, gradient norm).
-
-    Raises:
-        InputError: One is not finite; its step is named.
-    """
-    measured = torch.stack(list(unchecked.values())).tolist()
-    for step, (loss, gradient_norm) in zip(unchecked, measured, strict=True):
-        if not math.isfinite(loss + gradient_norm):
-            raise InputError(
-                f"step {step}: found a loss of {loss} and a gradient norm of {gradient_norm}, expected finite numbers; "
-                + ADVICE
-            )
-    unchecked.clear()
+    return batched(prefetch(corpus, spans, way, stepper.model.device), len(stepper.share))
 
 
 def main() -> None:

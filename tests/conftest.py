@@ -39,7 +39,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, finished = shared / "tiny-run", shared / "tiny-finished"
     with FileLock(shared / "tiny.lock"):
         if not finished.exists():
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)  # there already if the run failed for another worker
             done = snakemake(folder, "all")
             assert done.returncode == 0, done.stderr[-5000:]
             finished.touch()

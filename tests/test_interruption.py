@@ -16,7 +16,8 @@ from artifacts.interruption import SIGNALS, Interruption
 TRAINING = """
 import time
 from artifacts.errors import run
-from artifacts.interruption import Interruption, Stopped
+from artifacts.errors import Stopped
+from artifacts.interruption import Interruption
 
 def main():
     with Interruption() as interruption:

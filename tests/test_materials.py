@@ -74,7 +74,7 @@ def test_an_encoder_trained_here_says_for_how_long(tmp_path: Path) -> None:
     training = {"steps": 4000, "hours": 2, "seconds": 190.5, "device": "cpu"}
     encoder = read_encoder("spidr", write_encoder(tmp_path, {"train": {}}, **training))
     assert (encoder.learned, encoder.untrained, encoder.steps) == (True, False, 4000)
-    assert (encoder.heard_s, encoder.wall_s, encoder.device) == (7200, 190.5, "cpu")
+    assert (encoder.heard_s, encoder.seconds, encoder.device) == (7200, 190.5, "cpu")
     assert encoder.manner == "trained without labels"
 
 
@@ -110,7 +110,7 @@ def test_a_malformed_encoder_is_named(tmp_path: Path, config: Any, training: Any
 
 
 def test_a_language_model_is_named_by_its_path(tmp_path: Path) -> None:
-    summary = {"slm": "opt", "corpus": "train", "seed": 3, "steps": 600, "wall_s": 40.0, "device": "cpu"}
+    summary = {"slm": "opt", "corpus": "train", "seed": 3, "steps": 600, "seconds": 40.0, "device": "cpu"}
     path = tmp_path / "slm" / "spidr-L01-kmeans50" / "opt" / "seed3" / "summary.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(summary | {"num_parameters": 1_900_000, "epochs": 2.5}))
@@ -142,7 +142,7 @@ SPEECH = [
     Speech("train", 500, 2820, frozenset(f"s{i}" for i in range(16)), ("trains encoders",)),
     Speech("dev", 150, 430, frozenset(["s20", "s21", "s22", "s23"]), ("ABX",)),
 ]
-TRAINED = Encoder("spidr", "spidr", learned=True, steps=4000, heard_s=9e4, wall_s=204, device="cpu")
+TRAINED = Encoder("spidr", "spidr", learned=True, steps=4000, heard_s=9e4, seconds=204, device="cpu")
 FLOOR = Encoder("floor", "spidr", untrained=True)
 TRAINING = LanguageModel("phones", "opt", "train", 0, 600, 40.0, "cpu", 1_900_000)
 FEATURES = [score("spidr", "abx_continuous", 3022, condition="within", layer=layer) for layer in (1, 2)]

@@ -83,7 +83,7 @@ def test_a_training_is_measured_by_all_its_devices_and_attempts(
     monkeypatch.chdir(tmp_path)
     summaries = {
         "encoders/spidr/training": {"seconds": 7200.0, "num_devices": 16},
-        "slm/phones/opt-tiny/seed0": {"wall_s": 1800.0, "num_devices": 2},
+        "slm/phones/opt-tiny/seed0": {"seconds": 1800.0, "num_devices": 2},
     }
     for folder, summary in summaries.items():
         path = tmp_path / "results" / "tiny" / folder / "summary.json"

@@ -214,7 +214,7 @@ def test_each_system_has_a_page_and_any_two_are_compared_on_the_same_items(resul
 
 def test_a_language_model_shows_how_its_validation_loss_fell(results: Path) -> None:
     folder = results / "slm" / "spidr-L06-kmeans50" / "opt" / "seed0"
-    about = {"slm": "opt", "corpus": "train", "seed": 0, "steps": 20, "wall_s": 3.0, "device": "cpu"}
+    about = {"slm": "opt", "corpus": "train", "seed": 0, "steps": 20, "seconds": 3.0, "device": "cpu"}
     write_json(folder / "summary.json", about | {"num_parameters": 1000})
     lines = [{"split": "train", "step": 1, "loss": 9.0}]
     lines += [{"split": "validation", "step": step, "loss": loss} for step, loss in ((10, 4.0), (20, 3.25))]

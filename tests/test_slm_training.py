@@ -20,9 +20,8 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
 import slm.train
-from artifacts.errors import InputError
+from artifacts.errors import InputError, Stopped
 from artifacts.files import sha256
-from artifacts.interruption import Stopped
 from artifacts.settings import load_settings, parse_settings
 from artifacts.workers import ALONE
 from slm.batches import as_tensors, prefetch
@@ -161,7 +160,7 @@ def assert_same_training(folder: Path, expected: Path) -> None:
         assert log_of(folder, split) == log_of(expected, split)
     summaries = [json.loads((place / "summary.json").read_text()) for place in (folder, expected)]
     for summary in summaries:
-        del summary["wall_s"], summary["provenance"]
+        del summary["seconds"], summary["provenance"]
     assert summaries[0] == summaries[1]
 
 

@@ -110,15 +110,15 @@ class Estimates:
             InputError: Its summary is damaged.
         """
         if rule == "train_slm":
-            path, key = self.targets.summary_of_slm(wildcards["system"], wildcards["slm"], wildcards["seed"]), "wall_s"
+            path = self.targets.summary_of_slm(wildcards["system"], wildcards["slm"], wildcards["seed"])
         else:
-            path, key = self.targets.summary_of_encoder(wildcards["encoder"]), "seconds"
+            path = self.targets.summary_of_encoder(wildcards["encoder"])
         summary = Path(path)
         if not summary.is_file():
             return None
         found = read_json_object(summary)
-        require_keys(found, {key: float, "num_devices": int}, summary)
-        return float(found[key]) / 3600 * int(found["num_devices"])
+        require_keys(found, {"seconds": float, "num_devices": int}, summary)
+        return float(found["seconds"]) / 3600 * int(found["num_devices"])
 
     def hours(self, corpus: str) -> float | None:
         """Hours of a corpus: its manifest's, or else those it is known to have."""

@@ -7,7 +7,6 @@ bit: the seed and a step's number decide everything drawn at random.
 """
 
 import argparse
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,17 +14,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from artifacts.checkpoints import ADVICE, CheckpointWriter, load_newest_checkpoint, require_finite
+from artifacts.checkpoints import require_finite
 from artifacts.device import choose_device
-from artifacts.errors import InputError, run
+from artifacts.errors import run
 from artifacts.files import sha256, write_json
 from artifacts.gradients import Gradients
-from artifacts.interruption import Interruption, Stopped
 from artifacts.lock import locked, set_aside_another
 from artifacts.provenance import provenance
-from artifacts.record import Record
 from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
+from artifacts.training import Training
 from artifacts.workers import ALONE, Workers, together
 from corpora.audio import SAMPLE_RATE_HZ
 from corpora.manifest import read_manifest
@@ -113,100 +111,42 @@ def train(
     """
     every, num_steps = recipe.training, recipe.num_steps
     stepper = Stepper(spin, recipe, seed, workers)
-    start, samples_before, seconds_before = _go_on(stepper, folder / "checkpoints", num_steps)
-    began = time.monotonic()
-    num_samples = 0  # this worker's, since `start`
-    unchecked: dict[int, tuple[Outcome, list[str]]] = {}
+    training = Training("fine-tune", folder, recipe, num_steps, "num_samples", workers, time_budget_s)
+    _go_on(stepper, training)
 
-    with ExitStack() as stack:
-        interruption = stack.enter_context(Interruption(time_budget_s))
-        writer = CheckpointWriter(folder / "checkpoints", every.keep_checkpoints)
-        if workers.is_first:
-            checkpoints = stack.enter_context(writer)
-        record = Record(
-            "fine-tune", folder, recipe, start=start, steps=num_steps, seen=samples_before, speaks=workers.is_first
-        )
-        stack.enter_context(record)
+    def state(done: int) -> dict[str, Any]:
+        require_finite(spin.learnt(), done)
+        return {"learnt": spin.learnt(), "optimizer": stepper.optimizer.state_dict()}
 
-        def save(done: int) -> None:
-            _check_finite(unchecked)
-            require_finite(spin.learnt(), done)
-            total = samples_before + int(workers.total(num_samples))
-            if workers.is_first:
-                state = {
-                    "step": done,
-                    "num_samples": total,
-                    "seconds": seconds_before + time.monotonic() - began,
-                    "learnt": spin.learnt(),
-                    "optimizer": stepper.optimizer.state_dict(),
-                }
-                checkpoints.save(done, state)
-
-        for step, views in enumerate(read_ahead(batches, range(start, num_steps)), start):
+    with training:
+        for step, views in training.steps(read_ahead(batches, range(training.start, num_steps)), state):
             outcome = stepper.step(views, step)
-            done = step + 1
-            num_samples += views.original.size
-            unchecked[done] = outcome, views.fileids
-            if done % every.log_every == 0 or done == num_steps:
-                _check_finite(unchecked)
+            loss = outcome.tally.loss / outcome.tally.num_frames
+            training.learned(views.original.size, loss, outcome.gradient_norm, views.fileids)
+
+            if training.due(every.log_every):
+                training.check()
+                samples_per_s, waited = training.record.speed(training.seen())
                 if workers.is_first:
-                    line = {"split": "train", "step": done, **outcome.tally.figures()}
+                    line = {"split": "train", "step": step + 1, **outcome.tally.figures()}
                     line["gradient_norm"] = outcome.gradient_norm.item()
                     line["learning_rate"] = learning_rate(step, recipe.optimizer)
-                    record.training(line, f"loss {line['loss']:.3f}, agreement {line['agreement']:.2f}")
-            stops = workers.any(interruption.requested is not None) and done < num_steps
-            if stops or done % every.checkpoint_every == 0 or done == num_steps:
-                save(done)
-            record.step_done()
-            if stops:
-                if workers.is_first:
-                    checkpoints.wait()
-                workers.wait()  # the first that ends has its launcher end the others, who may still be writing
-                why = interruption.requested or "a signal to another worker"
-                raise Stopped(f"stopped by {why} after step {done:,} of {num_steps:,}, saved: start again to go on")
+                    line["audio_s_per_s"], line["waited_for_data"] = samples_per_s / SAMPLE_RATE_HZ, waited
+                    note = f"loss {line['loss']:.3f}, agreement {line['agreement']:.2f}"
+                    training.record.training(line, f"{note}, {line['audio_s_per_s']:.3g} s of audio a second")
 
-    return {
-        "steps": num_steps,
-        "hours": (samples_before + int(workers.total(num_samples))) / SAMPLE_RATE_HZ / 3600,
-        "seconds": seconds_before + time.monotonic() - began,
-        "num_devices": workers.size,
-    }
+    return training.summary(spin.head.weight.device) | {"hours": training.seen() / SAMPLE_RATE_HZ / 3600}
 
 
-def _go_on(stepper: Stepper, folder: Path, num_steps: int) -> tuple[int, int, float]:
-    """Take up the newest checkpoint, if there is one: its step, samples seen, seconds."""
-    checkpoint = load_newest_checkpoint(folder)
-    start = 0 if checkpoint is None else checkpoint["step"]
-    if stepper.workers.total(start) != start * stepper.workers.size:
-        raise InputError(f"{folder}: workers found different checkpoints, expected a shared folder")
-    if start > num_steps:
-        raise InputError(f"{folder}: found a training of {start} steps, expected at most {num_steps}")
+def _go_on(stepper: Stepper, training: Training) -> None:
+    """Take up the newest checkpoint, if there is one."""
+    checkpoint = training.resume()
     if checkpoint is None:
-        return 0, 0, 0.0
+        return
     with torch.no_grad():
         for name, parameter in stepper.spin.learnt().items():
             parameter.copy_(checkpoint["learnt"][name])
     stepper.optimizer.load_state_dict(checkpoint["optimizer"])
-    return start, checkpoint["num_samples"], checkpoint["seconds"]
-
-
-def _check_finite(unchecked: dict[int, tuple[Outcome, list[str]]]) -> None:
-    """Look at the steps since the last look, all at once; the steps themselves wait for nothing.
-
-    Raises:
-        InputError: The loss of one or its gradient is not finite; the step and its batch's files are named.
-    """
-    if not unchecked:
-        return
-    finite = torch.stack([o.tally.loss + o.gradient_norm for o, _ in unchecked.values()]).isfinite().tolist()
-    for (number, (outcome, fileids)), is_finite in zip(unchecked.items(), finite, strict=True):
-        if not is_finite:
-            loss, norm = outcome.tally.loss / outcome.tally.num_frames, outcome.gradient_norm
-            raise InputError(
-                f"step {number}: found a loss of {loss:.4g} with a gradient of norm {norm:.4g}, "
-                f"expected finite numbers; {ADVICE}; the batch's files are {', '.join(fileids)}"
-            )
-    unchecked.clear()
 
 
 def main() -> None:
