@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from artifacts.errors import InputError
 from eval.rendering import Column, Row, System, Table, blockwise
 from eval.results import OURS, Estimate
 
@@ -18,17 +17,14 @@ def beside(table: Table, source: str) -> Table:
     Rows are of one system where encoder, layer, units and language model are the same; where only one of them has a
     language model, the first three are enough. A layer or a number of units that one source does not tell is that of
     the other, where no second system of it could be meant. A difference is taken only between numbers over the same
-    datasets, conditions and training. A column that only one of the two has is not tripled.
-
-    Raises:
-        InputError: One of the two has no row.
+    datasets, conditions and training. A column that only one of the two has is not tripled. A table in which one of
+    them has no row stays as it is, and its caption says so.
     """
     theirs = [row for row in table.rows if row.source == source]
     ours = [row for row in table.rows if row.source == OURS]
     for rows, name in ((theirs, source), (ours, OURS)):
         if not rows:
-            found = ", ".join(dict.fromkeys(row.source for row in table.rows))
-            raise InputError(f"{table.name}: found rows of {found}, expected some of {name} too")
+            return replace(table, caption=f"{table.caption} No row is of {name}: nothing stands side by side.")
     tripled = [all(any(row.cells[j] for row in rows) for rows in (theirs, ours)) for j, _ in enumerate(table.columns)]
     columns: list[Column] = []
     for column, three in zip(table.columns, tripled, strict=True):

@@ -92,18 +92,21 @@ def _belongs(result: Result, system: Result) -> bool:
     return all(getattr(result, field) == getattr(system, field) for field in same)
 
 
-def correlate(points: Points) -> list[tuple[Series | None, Correlation]]:
-    """Pearson's r over all points, under None, and over the layers of each series, where it is defined."""
-    clouds: dict[Series | None, list[tuple[float, float]]] = {
-        None: [point for layers in points.values() for point in layers.values()],
-        **{series: list(layers.values()) for series, layers in sorted(points.items())},
-    }
+def correlate(points: Points) -> list[tuple[Series | str, Correlation]]:
+    """Pearson's r over all points of each source, and over the layers of each series, where it is defined.
+
+    Sources are not pooled: language models trained elsewhere, on other data, would lend r their distance from ours.
+    """
+    clouds: dict[Series | str, list[tuple[float, float]]] = {}
+    for series, layers in points.items():
+        clouds.setdefault(series.source, []).extend(layers.values())
+    clouds |= {series: list(layers.values()) for series, layers in sorted(points.items())}
     defined = {
-        series: cloud
-        for series, cloud in clouds.items()
+        whose: cloud
+        for whose, cloud in clouds.items()
         if len(cloud) >= MIN_POINTS and all(len(set(coordinate)) > 1 for coordinate in zip(*cloud, strict=True))
     }
-    return [(series, pearson(*zip(*cloud, strict=True))) for series, cloud in defined.items()]
+    return [(whose, pearson(*zip(*cloud, strict=True))) for whose, cloud in defined.items()]
 
 
 def _draw_points(axes: "Axes", proxy: str, target: str, points: Points, look: dict[Series, Look]) -> None:
@@ -120,13 +123,20 @@ def _draw_points(axes: "Axes", proxy: str, target: str, points: Points, look: di
     draw_levels(axes, [level for level in chance_level(METRICS[target]) if is_near(axes, level.value, REACH)])
     axes.margins(0.1)
     found = correlate(points)
+    one_source = len({series.source for series in points}) == 1
     axes.set_title(" ", pad=max(0, len(found) * LINE_HEIGHT_PT - 4))  # makes room
     for line, (whose, correlation) in enumerate(reversed(found)):
-        _write_correlation(axes, 5 + line * LINE_HEIGHT_PT, correlation, look[whose] if whose else None)
+        height_pt = 5 + line * LINE_HEIGHT_PT
+        if isinstance(whose, Series):
+            _write_correlation(axes, height_pt, correlation, look[whose])
+        else:
+            _write_correlation(axes, height_pt, correlation, None, "" if one_source else f"{whose}: ")
 
 
-def _write_correlation(axes: "Axes", height_pt: float, correlation: Correlation, look: Look | None) -> None:
-    """One line above the panel: whose r by its marker, none for all dots."""
+def _write_correlation(
+    axes: "Axes", height_pt: float, correlation: Correlation, look: Look | None, prefix: str = ""
+) -> None:
+    """One line above the panel: whose r by its marker; none for all dots of a source, which is named before it."""
     from matplotlib.transforms import ScaledTranslation
 
     to_inches = axes.figure.dpi_scale_trans
@@ -137,7 +147,7 @@ def _write_correlation(axes: "Axes", height_pt: float, correlation: Correlation,
     interval = ""
     if correlation.low is not None and correlation.high is not None:
         interval = f" [{_two_digits(correlation.low)}, {_two_digits(correlation.high)}]"
-    line = f"$r$ = {_two_digits(correlation.r)}{interval}, $n$ = {correlation.n}"
+    line = f"{prefix}$r$ = {_two_digits(correlation.r)}{interval}, $n$ = {correlation.n}"
     axes.text(0, 1, line, transform=text, fontsize=7.5, color=look.colour if look else INK, in_layout=False)
 
 

@@ -6,7 +6,7 @@ from eval.claims import Badge, Claim, verdict_of
 from eval.correlations import correlate, proxy_points
 from eval.evidence import Outcome, spoken_name
 from eval.metrics import METRICS
-from eval.results import Result
+from eval.results import OURS, Result
 from eval.statistics import Correlation
 from eval.wording import NO_BREAK, count_text, listed
 
@@ -22,7 +22,7 @@ def tell_of_foretelling(results: Sequence[Result]) -> list[Claim]:
     for proxy, name in PROXIES.items():
         clouds = {target: proxy_points(results, proxy, target) for target in LANGUAGE_METRICS}
         models = max(sum(len(layers) for layers in points.values()) for points in clouds.values())
-        found = {target: r for target, points in clouds.items() for whose, r in correlate(points) if whose is None}
+        found = {target: r for target, points in clouds.items() for whose, r in correlate(points) if whose == OURS}
         most = max(most, models)
         if any(r.low is not None for r in found.values()):
             claims.append(_tell_of_correlations(proxy, name, found, models))

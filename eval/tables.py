@@ -113,6 +113,9 @@ def make_tables(given: argparse.Namespace) -> dict[str, Table]:
     """
     selections = parse_selections(given.select)
     results = arranged(read_results([*given.scores, *given.others], by_table=True), _groups(given.groups))
+    sources = list(dict.fromkeys(result.source for result in results))
+    if given.beside is not None and given.beside not in sources:
+        raise InputError(f"--beside: found {given.beside!r}, expected a source of the scores: {', '.join(sources)}")
     made: dict[str, Table] = {}
     for name in given.table:
         if name == FOOTPRINT:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from artifacts.errors import InputError
 from eval.beside import beside
 from eval.rendering import Table, to_latex, to_markdown
 from eval.representation_tables import table_1, table_6
@@ -142,6 +141,11 @@ def test_no_difference_is_taken_between_formulas_of_map() -> None:
     assert shown(table, "MAP words, dev-clean (speech-map)") == ["60.00"]
 
 
-def test_without_rows_of_both_there_is_nothing_to_set_side_by_side() -> None:
-    with pytest.raises(InputError, match="Table 2: found rows of ours, expected some of published too"):
-        beside(table_2([ours("pnmi", 0.6, **UNITS)]), "published")
+@pytest.mark.parametrize(
+    ("result", "missing"), [(ours("pnmi", 0.6, **UNITS), "published"), (theirs("pnmi", 0.6, **UNITS), "ours")]
+)
+def test_a_table_with_rows_of_one_source_stays_as_it_is_and_says_so(result: Result, missing: str) -> None:
+    table = beside(table_2([result]), "published")
+    assert table.rows == table_2([result]).rows
+    assert table.columns == table_2([result]).columns
+    assert table.caption.endswith(f"No row is of {missing}: nothing stands side by side.")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eval.correlations import proxy_points
+from eval.correlations import correlate, proxy_points
 from eval.figures import draw
 from eval.results import Result, averaged, drawn_scores, read_results, selected_layers
 from eval.scaling import scaling_curves
@@ -110,3 +110,16 @@ def test_what_is_published_looks_unlike_what_is_ours(units: str) -> None:
     look = looks([ours, theirs], model_colours([score("pnmi", 0.5, model="SpidR")]))
     assert (look[ours].filled, look[theirs].filled) == (True, False)
     assert look[ours].line != look[theirs].line
+
+
+def test_language_models_trained_elsewhere_lend_no_correlation() -> None:
+    results = [
+        score(metric, value, source=source, layer=layer, quantizer="kmeans50", num_units=50)
+        for source, level in (("ours", 0.5), ("published", 0.8))
+        for layer in (1, 2, 3, 4)
+        for metric, value in (("pnmi", level + layer / 100), ("tsc", level - layer / 100))
+    ]
+    found = dict(correlate(proxy_points(results, "pnmi", "tsc")))
+    assert found["ours"].r == pytest.approx(-1)
+    assert found["published"].r == pytest.approx(-1)  # over both together it would be 0.99
+    assert len(found) == 4  # and the layers of each
