@@ -9,6 +9,10 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
+pytest.register_assert_rewrite(
+    "peer_harness", "small_slm_training", "small_spidr_training", "small_spin_training", "strangers"
+)
+
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("untimed")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from encoder_oracles import speech
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -98,10 +99,6 @@ def convert(folder: Path, content: Any) -> dict[str, Any]:
 
 def load(folder: Path, config: dict[str, Any], highest_layer: int) -> Data2Vec2:
     return Data2Vec2(folder, config, torch.device("cpu"), highest_layer)
-
-
-def speech(num_samples: int, batch: int = 1) -> np.ndarray:
-    return np.random.default_rng(num_samples).normal(0.05, 0.1, (batch, num_samples)).astype(np.float32)
 
 
 # The model once more, from the description of its forward pass: one utterance, double precision.

@@ -1,62 +1,26 @@
-"""Units go from every format to every other and back; what a format cannot hold is named by file and line."""
+"""Units go from every format to every other and back."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit_files import FORMS, PUBLISHED, SEQUENCES, manifest, manifest_of
 
 import units.interchange
 from artifacts.errors import InputError
-from corpora.manifest import Utterance, write_manifest
 from slm.store import TokenStore, write_store
-from units.interchange import Format, FrameLength, Roster, convert, read_sequences, stem
+from units.interchange import Format, Roster, convert, read_sequences
 from units.records import UnitSequence, UntimedUnits, read_units, read_untimed_units, run_length, write_units
 
-FORMS: tuple[Format, ...] = get_args(Format)
+__all__ = ["manifest"]  # a fixture
+
 FRAMEWISE: tuple[Format, ...] = ("spidr", "fastabx", "km")
-
-PUBLISHED: dict[Format, str] = {
-    "units": '{"fileid": "84-121123-0000", "units": [5, 17, 5], "durations": [2, 1, 4]}\n'
-    '{"fileid": "84-121123-0001", "units": [0], "durations": [3]}\n',
-    # slamkit, example_data/features.jsonl
-    "slamkit": '{"units": [5, 17, 5], "duration": [2, 1, 4], "file_name": "../data/audio/84-121123-0000.flac"}\n'
-    '{"units": [0], "duration": [3], "file_name": "../data/audio/84-121123-0001.flac"}\n',
-    # spidr, paper/results/units-kmeans-spidr-l6-dev-clean-and-other.jsonl.gz
-    "spidr": '{"name":"84-121123-0000","units":[5,5,17,5,5,5,5]}\n{"name":"84-121123-0001","units":[0,0,0]}\n',
-    # fastabx, tests/test_input_contracts.py: {"audio":"f.wav","units":[16777217,16777218]}
-    "fastabx": '{"audio":"dir1/84-121123-0000.wav","units":[5,5,17,5,5,5,5]}\n'
-    '{"audio":"dir2/84-121123-0001.wav","units":[0,0,0]}\n',
-    # fairseq, what dump_km_label.py writes
-    "km": "5 5 17 5 5 5 5\n0 0 0\n",
-}
-"""Lines as each format's own program writes them or has them in its tests."""
-SEQUENCES = [
-    UnitSequence("84-121123-0000", [5, 17, 5], [2, 1, 4]),
-    UnitSequence("84-121123-0001", [0], [3]),
-]
-
-
-def manifest_of(folder: Path, utterances: dict[str, int], suffix: str = ".flac") -> Path:
-    """A manifest of fileids and their numbers of frames of 320 samples, in folders by speaker."""
-    path = folder / "manifest.csv"
-    write_manifest(
-        path,
-        [Utterance(f, folder / "audio" / f[:2] / f"{f}{suffix}", 320 * n + 80, f[:2]) for f, n in utterances.items()],
-    )
-    return path
-
-
-@pytest.fixture
-def manifest(tmp_path: Path) -> Path:
-    return manifest_of(tmp_path, {sequence.fileid: sequence.num_frames for sequence in SEQUENCES})
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -190,223 +154,6 @@ class TestUntimedUnits:
             list(read_units(tmp_path / "ours.jsonl"))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("a.wav", "a"), ("a", "a"), ("/x/y.z/a.b.flac", "a.b"), ("a.", "a."), (".wav", ""), ("x/", "")],
-)
-def test_the_stem_is_the_last_part_of_a_path_without_its_extension(name: str, expected: str) -> None:
-    assert stem(name) == expected
-
-
-class TestNames:
-    """Whom a path means where a manifest is given."""
-
-    @pytest.fixture
-    def roster(self, tmp_path: Path) -> Roster:
-        places = {"one": "dr1/fcjf0/sa1.wav", "two": "dr2/fcjf0/sa1.wav", "three": "x/lone.wav", "four": "dr1/f/a.wav"}
-        places |= {"five": "dr1/f/a.flac"}
-        utterances = [Utterance(fileid, tmp_path / place, 3200, "s") for fileid, place in places.items()]
-        write_manifest(tmp_path / "manifest.csv", utterances)
-        return Roster(tmp_path / "manifest.csv")
-
-    @pytest.mark.parametrize(
-        ("name", "fileid"),
-        [
-            ("two", "two"),
-            ("/elsewhere/dr1/fcjf0/sa1.flac", "one"),
-            ("dr2/fcjf0/sa1", "two"),
-            ("elsewhere/lone.flac", "three"),
-            ("../dr1/f/a.wav", "four"),
-            ("a.flac", "five"),
-        ],
-    )
-    def test_a_name_is_a_fileid_or_the_nearest_path(self, roster: Roster, name: str, fileid: str) -> None:
-        assert roster.fileid(name, "here") == fileid
-
-    def test_equally_near_paths_are_an_error(self, roster: Roster) -> None:
-        with pytest.raises(InputError, match=r"^here: found fcjf0/sa1.wav, which may be one or two, expected one utt"):
-            roster.fileid("fcjf0/sa1.wav", "here")
-
-    def test_nobody_is_an_error(self, roster: Roster) -> None:
-        with pytest.raises(InputError, match=r"^here: found x/y.wav, expected an utterance of .*manifest.csv$"):
-            roster.fileid("x/y.wav", "here")
-
-
-class TestFrameLength:
-    """Frames are held against samples without knowing the frame rate."""
-
-    @pytest.mark.parametrize("hop", [160, 320, 640])
-    @given(st.lists(st.integers(400, 2_000_000), max_size=20), st.data())
-    def test_all_ways_of_cutting_frames_pass(self, hop: int, lengths: list[int], data: st.DataObject) -> None:
-        frame_length = FrameLength()
-        for num_samples in lengths:
-            pieces, rest = divmod(num_samples, 1_600_000)  # as fairseq takes them
-            cut = data.draw(st.sampled_from([0, hop, hop + 80]))  # centred, whole hops, the receptive field of HuBERT
-            num_frames = pieces * (1_600_000 // hop - 1) + max(0, (rest - cut) // hop + 1)
-            frame_length.check(num_frames, num_samples, "here")
-
-    @given(st.integers(60_000, 200_000), st.floats(0.2, 0.8))
-    def test_units_without_repetitions_do_not(self, num_samples: int, kept: float) -> None:
-        frame_length = FrameLength()
-        frame_length.check(500, 160_000, "here")
-        with pytest.raises(
-            InputError, match=r"^here: found \d+ frames for the [\d,]+ samples of the manifest, expected"
-        ):
-            frame_length.check(int(kept * num_samples / 320), num_samples, "here")
-
-
-RECORD = {"units": [1, 2], "duration": [1, 1], "file_name": "dev/a.wav"}
-
-
-def lines(*records: object) -> str:
-    return "".join(record if isinstance(record, str) else json.dumps(record) + "\n" for record in records)
-
-
-@pytest.mark.parametrize(
-    ("form", "text", "message"),
-    [
-        ("units", lines({"fileid": "a"}), "line 1: found keys fileid, expected also units"),
-        ("units", lines({"fileid": "a", "units": [1, 1]}), "line 1: found a unit twice in a row"),
-        ("units", lines(*2 * [{"fileid": "a", "units": [1]}]), "line 2: fileid a again, first on line 1"),
-        ("slamkit", "{\n", "line 1: not JSON"),
-        ("slamkit", "[]\n", "line 1: found .*, expected a JSON object"),
-        ("slamkit", lines({"units": [1], "name": "a"}), "line 1: found keys units, name, expected also file_name"),
-        (
-            "slamkit",
-            lines({"file_name": "a.wav", "audio_repr": "<Un3>"}),
-            "line 1: found keys file_name, audio_repr, expected also units",
-        ),
-        ("slamkit", lines(RECORD | {"units": [1, -2]}), r"line 1: units: found \[1, -2\], expected a list of whole"),
-        ("slamkit", lines(RECORD | {"units": [1, 2.0]}), r"line 1: units: found \[1, 2.0\], expected a list of whole"),
-        ("slamkit", lines(RECORD | {"units": [2**63]}), r"line 1: units: found \[9223372036854775808\], expected"),
-        (
-            "slamkit",
-            lines(RECORD | {"duration": [1]}),
-            "line 1: found 1 durations, expected one for each of 2 units",
-        ),
-        (
-            "slamkit",
-            lines(RECORD | {"duration": [0, 1]}),
-            r"line 1: duration: found \[0, 1\], expected a list of whole",
-        ),
-        ("slamkit", lines(RECORD | {"duration": None}), "line 1: duration: found None, expected a list of whole"),
-        ("slamkit", lines({"units": [4, 4], "file_name": "a"}), "line 1: found a unit twice in a row and no duration"),
-        ("slamkit", lines(RECORD | {"file_name": "dev/.wav"}), "line 1: file_name: found 'dev/.wav', expected a name"),
-        ("slamkit", lines(RECORD | {"file_name": 7}), "line 1: file_name: found 7, expected a name"),
-        (
-            "slamkit",
-            lines(RECORD, RECORD | {"file_name": "test/a.flac"}),
-            "line 2: found a again, first on line 1; --manifest tells equal file names apart",
-        ),
-        ("fastabx", lines({"audio": "a.wav"}), "line 1: found keys audio, expected also units"),
-        ("fastabx", lines({"audio": "a.wav", "units": "1 2"}), "line 1: units: found 1 2, expected a list of whole"),
-        (
-            "fastabx",
-            lines({"audio": "a.wav", "units": [1]}, {"audio": "b/a.wav", "units": [1]}),
-            "line 2: found a again, first on line 1; --manifest tells",
-        ),
-        (
-            "fastabx",
-            lines({"audio": "a.wav", "units": [1], "duration": [2]}),
-            "line 1: found duration, expected one unit a frame: fastabx has no durations",
-        ),
-        ("spidr", lines({"audio": "a.wav", "units": [1]}), "line 1: found keys audio, units, expected also name"),
-        (
-            "spidr",
-            lines({"name": "a", "units": [1], "durations": [2]}),
-            "line 1: found durations, expected one unit a frame: spidr has no durations",
-        ),
-        ("spidr", lines(*2 * [{"name": "a", "units": [1]}]), "line 2: found a again, first on line 1$"),
-        ("km", "1 2\n", "^--manifest: found none, expected one: the lines of km are its utterances, in its order"),
-    ],
-)
-def test_a_malformed_line_is_named(tmp_path: Path, form: Format, text: str, message: str) -> None:
-    path = tmp_path / "theirs"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message) as caught:
-        convert(path, form, tmp_path / "ours.jsonl", "units")
-    assert str(caught.value).startswith((f"{path}, line ", "--manifest"))
-    assert [file.name for file in tmp_path.iterdir()] == ["theirs"]
-
-
-@pytest.mark.parametrize(
-    ("form", "text", "message"),
-    [
-        ("km", "5 5 17 5 5 5 5\n0 x 0\n", "line 2: found '0 x 0', expected whole numbers from 0, separated by spaces"),
-        ("km", "a|5 5\n0\n", r"line 1: found 'a\|5 5', expected whole numbers"),
-        ("km", "5 5 17 5 5 5 5\n-1\n", "line 2: found '-1', expected whole numbers"),
-        ("km", "5 5 17 5 5 5 5\n1.0\n", "line 2: found '1.0', expected whole numbers"),
-        ("km", f"{10**19}\n0\n", "line 1: found '10000000000000000000', expected whole numbers"),
-        ("km", f"{2**63}\n0\n", r"line 1: found \[9223372036854775808\], expected a list of whole numbers"),
-        ("km", "5 5 17 5 5 5 5\n", ": found 1 lines, expected 2: one for each utterance of .*manifest.csv"),
-        ("km", "5 5 17 5 5 5 5\n0 0 0\n\n", "line 3: found another line, expected 2: one for each utterance of"),
-        (
-            "spidr",
-            lines({"name": "84-121123-0002", "units": [1]}),
-            "line 1: found 84-121123-0002, expected an utterance",
-        ),
-        ("units", lines({"fileid": "b", "units": [1]}), "line 1: found b, expected an utterance of .*manifest.csv"),
-        ("fastabx", lines({"audio": "84/b.wav", "units": [1]}), "line 1: found 84/b.wav, expected an utterance of"),
-    ],
-)
-def test_what_does_not_go_with_the_manifest_is_named(
-    tmp_path: Path, manifest: Path, form: Format, text: str, message: str
-) -> None:
-    path = tmp_path / "theirs"
-    path.write_text(text)
-    with pytest.raises(InputError, match=message):
-        convert(path, form, tmp_path / "ours.jsonl", "units", manifest)
-    assert {file.name for file in tmp_path.iterdir()} == {"theirs", "manifest.csv"}
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_frames_that_do_not_go_with_the_samples_are_named(tmp_path: Path, form: Format) -> None:
-    manifest = manifest_of(tmp_path, {"a": 100, "b": 200})
-    sequences = [UnitSequence("a", [1], [100]), UnitSequence("b", [1, 2], [50, 50])]
-    write_units(tmp_path / "ours.jsonl", sequences)
-    manifest_without_lengths = tmp_path / "same.csv"
-    write_manifest(manifest_without_lengths, [Utterance(f, Path(f"/{f}.wav"), 32000, "s") for f in "ab"])
-    convert(tmp_path / "ours.jsonl", "units", tmp_path / "theirs", form, manifest_without_lengths)
-    message = (
-        r"theirs, line 2: b: found 100 frames for the 64,080 samples of the manifest, "
-        r"expected 304 to 337 samples a frame, as before it"
-    )
-    with pytest.raises(InputError, match=message):
-        convert(tmp_path / "theirs", form, tmp_path / "out.jsonl", "units", manifest)
-
-
-def test_speech_without_a_frame_is_named(tmp_path: Path) -> None:
-    (tmp_path / "theirs.km").write_text("\n")
-    with pytest.raises(InputError, match=r"line 1: a: found 0 frames for the 32,080 samples of the manifest, expected"):
-        convert(tmp_path / "theirs.km", "km", tmp_path / "o", "units", manifest_of(tmp_path, {"a": 100}))
-
-
-def test_a_km_file_needs_every_utterance_of_the_manifest(tmp_path: Path, manifest: Path) -> None:
-    write_units(tmp_path / "ours.jsonl", SEQUENCES[:1])
-    with pytest.raises(InputError, match=r"ours.jsonl: found no 84-121123-0001, expected all 2 utterances of .*manif"):
-        convert(tmp_path / "ours.jsonl", "units", tmp_path / "theirs.km", "km", manifest)
-
-
-@pytest.mark.parametrize("fileid", ["v1.0", "dev/a"])
-def test_a_fileid_that_would_not_come_back_is_named(tmp_path: Path, fileid: str) -> None:
-    write_units(tmp_path / "ours.jsonl", [UnitSequence(fileid, [1], [1])])
-    message = f"ours.jsonl, line 1: found fileid {fileid}, expected one without folders and extension: "
-    for form in ("slamkit", "fastabx"):
-        with pytest.raises(InputError, match=f"{message}{form} takes it for '(v1|a)'"):
-            convert(tmp_path / "ours.jsonl", "units", tmp_path / "theirs", form)  # type: ignore[arg-type]
-    convert(tmp_path / "ours.jsonl", "units", tmp_path / "theirs", "spidr")
-    assert [sequence.fileid for _, sequence in read_sequences(tmp_path / "theirs", "spidr")] == [fileid]
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_an_absent_or_binary_file_is_named(tmp_path: Path, form: Format, manifest: Path) -> None:
-    with pytest.raises(InputError, match="nowhere: no such file"):
-        convert(tmp_path / "nowhere", form, tmp_path / "out", "units", manifest)
-    (tmp_path / "binary").write_bytes(b"\x1f\x8b\xff\n")
-    with pytest.raises(InputError, match="binary: not UTF-8 text"):
-        convert(tmp_path / "binary", form, tmp_path / "out", "units", manifest)
-
-
 def test_utterances_are_read_one_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "theirs.jsonl"
     path.write_text(PUBLISHED["spidr"] + "not JSON\n")
@@ -420,14 +167,3 @@ def test_the_entry_point_converts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(sys, "argv", ["x", *map(str, arguments), "--output", str(tmp_path / "new" / "ours.jsonl")])
     units.interchange.main()
     assert (tmp_path / "new" / "ours.jsonl").read_text() == PUBLISHED["units"]
-
-
-def test_bad_input_ends_with_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    (tmp_path / "theirs.jsonl").write_text("{}\n")
-    command = [sys.executable, "-m", "units.interchange", "--from", "spidr", "--to", "units"]
-    command += ["--input", str(tmp_path / "theirs.jsonl"), "--output", str(tmp_path / "ours.jsonl")]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == (
-        f"error: {tmp_path / 'theirs.jsonl'}, line 1: found keys none, expected also name, units"
-    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_slm_training import NUM_UNITS, arguments, assert_same_training, log_of, stores, trained
+from small_slm_training import NUM_UNITS, arguments, assert_same_training, log_of, stores, trained
 
 import slm.train
 from artifacts.errors import InputError

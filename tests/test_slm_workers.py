@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_slm_training import arguments, changed, log_of, run_main, stores
+from small_slm_training import arguments, changed, log_of, run_main, stores
 from test_workers import free_port
 
 __all__ = ["stores"]  # a fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_spin_train import assert_same_training, call, command, manifest, write_spidr
+from small_spin_training import assert_same_training, call, command, manifest, write_spidr
 from test_workers import free_port
 
 from units.encoders import load

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_spidr_train import RECIPE, by_others, final_state, log_values, manifest
+from small_spidr_training import RECIPE, by_others, final_state, log_values, manifest
 
 from artifacts.errors import InputError
 from artifacts.workers import ALONE, Workers, _port, together

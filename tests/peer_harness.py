@@ -1,15 +1,14 @@
-"""Our pretraining beside that of the authors' package `spidr` (PyPI): the same numbers from the same weights.
+"""The authors' package `spidr` (PyPI) in a process of its own (benchmarks/peer.py), given what ours is given.
 
-The package runs in a process of its own (benchmarks/peer.py). Weights go to it, and come back, as released
-checkpoints, so that the table of names is held against the package too.
+Weights go to it, and come back, as released checkpoints, so that the table of names is held against the package too.
 """
 
 import os
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import exp, prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,14 +17,10 @@ from conftest import REPOSITORY
 from torch import Tensor
 from torch.nn import functional
 
-from artifacts.settings import load_settings
-from artifacts.workers import ALONE
-from spidr.batches import Batch
-from spidr.encoder import load_encoder, write_encoder
 from spidr.layouts import LAYOUTS
-from spidr.learner import Objective, SpidR, build_learner
+from spidr.learner import SpidR, build_learner
 from spidr.masking import sample_masked_frames
-from spidr.released import export_released, import_released
+from spidr.released import export_released
 from spidr.settings import (
     SAMPLE_RATE_HZ,
     TABLE_5_EXTRACTOR,
@@ -36,13 +31,8 @@ from spidr.settings import (
     Recipe,
     TeacherSettings,
 )
-from spidr.step import Stepper
-
-pytestmark = pytest.mark.peer
 
 VERSION = "0.2.0"
-NUM_STEPS = 10
-FREEZE_STEP = 6
 
 ROUNDING = 1e-5
 """Of float32, whose unit is 6e-8, after twelve layers of sums of up to 3072 products, added in another order."""
@@ -295,200 +285,3 @@ def difference(found: Tensor, wanted: Tensor) -> float:
     """The largest difference, over the largest value."""
     assert found.shape == wanted.shape
     return ((found - wanted).abs().max() / wanted.abs().max()).item()
-
-
-def differences(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, float]:
-    """Of each tensor of two models; and of their codewords, which two of the tensors stand for."""
-    assert found.keys() == wanted.keys()
-    between = {name: difference(_decided(name, found[name]), _decided(name, wanted[name])) for name in wanted}
-    codewords = [state["codebooks.sums"] / state["codebooks.counts"].unsqueeze(-1) for state in (found, wanted)]
-    return {**between, "codewords": difference(*codewords)}
-
-
-def _decided(name: str, tensor: Tensor) -> Tensor:
-    """A tensor without what gradients do not decide on: a bias of the keys adds the same to all of a query's scores.
-
-    So its gradient is rounding alone, of which Adam makes steps of any size.
-    """
-    if not name.endswith("attention.qkv_proj.bias"):
-        return tensor
-    query, _, value = tensor.chunk(3)
-    return torch.cat([query, value])
-
-
-@kinds
-def test_the_recipe_of_the_released_code_has_the_packages_defaults(kind: str, ask: Ask) -> None:
-    name = {"spidr": "released-base", "dinosr": "dinosr-base"}[kind]
-    recipe = load_settings(Recipe, str(REPOSITORY / "config" / "spidr" / f"{name}.yaml"))
-    found = ask({"what": "defaults", "kind": kind})
-    for section, settings in in_their_terms(recipe).items():
-        for key, value in settings.items():
-            wanted = pytest.approx(value) if isinstance(value, float) else value
-            assert found[section][key] == wanted, f"{section}.{key}"
-
-
-class Outputs(NamedTuple):
-    """What a model gives for a batch."""
-
-    intermediate: Tensor
-    """Feed-forward outputs, (layers, batch, frames, dim)."""
-    predictions: Tensor
-    """(K, batch, frames, V)."""
-    loss: Tensor
-    codebook_perplexity: Tensor
-    prediction_perplexity: Tensor
-
-
-def both_outputs(kind: str, recipe: Recipe, ask: Ask, folder: Path) -> tuple[Outputs, Outputs]:
-    """Ours and the package's, of the same weights and batch."""
-    learner, batches = scattered(recipe.model).eval(), make_batches(recipe.model, 1, seconds=1.6)
-    write_encoder(folder, learner, {})
-    answer = ask(request_of("outputs", kind, recipe, folder, batches))
-    waveforms, masked = batches[0]
-    encoder, layers = load_encoder(folder, torch.device("cpu")), range(1, recipe.model.num_layers + 1)
-    features = encoder.features(waveforms, list(layers))
-    predictions = encoder.predictions(waveforms, encoder.codebook_layers)
-    with torch.no_grad():
-        objective = Objective.of(learner(waveforms, masked))
-    ours = Outputs(
-        torch.stack([features[layer] for layer in layers]),
-        torch.stack([predictions[layer] for layer in encoder.codebook_layers]),
-        objective.loss,
-        objective.codebook_perplexity.mean(),
-        objective.prediction_perplexity.mean(),
-    )
-    theirs = Outputs(
-        torch.stack(answer["intermediate"]),
-        torch.stack(answer["predictions"]),
-        *(answer[name] for name in ("loss", "target_ppl", "pred_ppl")),
-    )
-    return ours, theirs
-
-
-def compare_outputs(kind: str, recipe: Recipe, ask: Ask, folder: Path) -> None:
-    ours, theirs = both_outputs(kind, recipe, ask, folder)
-    for name, *both in zip(Outputs._fields, ours, theirs, strict=True):
-        for found, wanted in zip(*map(torch.atleast_1d, both), strict=True):  # layer by layer
-            assert difference(found, wanted) < ROUNDING, name
-    # Labels are spread, and predictions are not those of one who knows nothing.
-    assert 8 < theirs.codebook_perplexity < recipe.model.codebook_size
-    assert 8 < theirs.prediction_perplexity < 0.95 * recipe.model.codebook_size
-    assert abs(theirs.loss - np.log(recipe.model.codebook_size)) > 1000 * ROUNDING
-
-
-@shapes
-@kinds
-def test_outputs_loss_and_perplexities_are_the_packages(kind: str, shape: str, ask: Ask, tmp_path: Path) -> None:
-    compare_outputs(kind, recipe_of(kind, SHAPES[shape]), ask, tmp_path)
-
-
-@kinds
-def test_so_are_those_of_the_model_of_table_5(kind: str, ask: Ask, tmp_path: Path) -> None:
-    compare_outputs(kind, recipe_of(kind, {}), ask, tmp_path)
-
-
-class Training(NamedTuple):
-    """What ten steps did."""
-
-    losses: list[float]
-    gradient_norms: list[float]
-    states: list[dict[str, Tensor]]
-    """Of the model before the first step and after each; of the package's, after the last alone."""
-
-
-def train_ours(learner: SpidR, recipe: Recipe, batches: list[Learnt]) -> Training:
-    stepper = Stepper(learner.train(), recipe, 0, ALONE)
-    training = Training([], [], [clone(learner)])
-    kept = None if recipe.model.layer_drop == 0 else torch.zeros(recipe.model.num_layers, dtype=torch.bool)
-    for step, (waveforms, masked) in enumerate(batches):
-        outcome = stepper.step([Batch(step, [], waveforms, masked, kept, {})], step)
-        training.losses.append(outcome.objective.loss.item())
-        training.gradient_norms.append(outcome.gradient_norm.item())
-        training.states.append(clone(learner))
-    return training
-
-
-def train_theirs(kind: str, recipe: Recipe, batches: list[Learnt], ask: Ask, folder: Path) -> Training:
-    answer = ask(request_of("train", kind, recipe, folder, batches))
-    checkpoint = folder / "trained.pt"
-    torch.save({"model": answer["model"]}, checkpoint)
-    learner, steps = import_released(checkpoint, LAYOUTS[kind], recipe.model)
-    assert steps == len(batches)
-    return Training(answer["losses"], answer["gradient_norms"], [learner.state_dict()])
-
-
-def clone(learner: SpidR) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in learner.state_dict().items()}
-
-
-def both_trainings(
-    kind: str, recipe: Recipe, ask: Ask, folder: Path, num_steps: int = NUM_STEPS, shifted: bool = True
-) -> tuple[Training, Training]:
-    """Ours and the package's, from the same weights, with the same batches and the same decays of the teacher."""
-    learner, batches = scattered(recipe.model), make_batches(recipe.model, num_steps)
-    write_encoder(folder, learner, {})
-    theirs = train_theirs(kind, recipe, batches, ask, folder)
-    return train_ours(learner, with_their_decay(recipe) if shifted else recipe, batches), theirs
-
-
-def compare_trainings(ours: Training, theirs: Training, recipe: Recipe) -> None:
-    assert ours.losses == pytest.approx(theirs.losses, rel=ROUNDING)
-    assert ours.gradient_norms == pytest.approx(theirs.gradient_norms, rel=DRIFT)
-    assert min(ours.gradient_norms) < recipe.optimizer.clip_norm < max(ours.gradient_norms)  # some are shortened
-    for name, found in differences(ours.states[-1], theirs.states[-1]).items():
-        assert found < DRIFT, name
-    # The output of SpidR's last block is not read, so nothing moves the layer norm that ends it.
-    last = f"student.transformer.layers.{recipe.model.num_layers - 1}.final_layer_norm"
-    for name, moved in differences(ours.states[-1], ours.states[0]).items():
-        unread = recipe.model.predict_from == "same_layer" and name.startswith(last)
-        assert moved == 0 if unread else moved > 100 * DRIFT, name
-
-
-@shapes
-@kinds
-def test_ten_steps_are_the_packages(kind: str, shape: str, ask: Ask, tmp_path: Path) -> None:
-    recipe = recipe_of(kind, SHAPES[shape])
-    ours, theirs = both_trainings(kind, recipe, ask, tmp_path)
-    compare_trainings(ours, theirs, recipe)
-
-
-@shapes
-@kinds
-def test_so_are_ten_steps_of_which_the_last_ones_freeze(kind: str, shape: str, ask: Ask, tmp_path: Path) -> None:
-    """Extractor and projection are frozen; and DinoSR's teacher, one step earlier (`with_their_decay`)."""
-    recipe = recipe_of(kind, SHAPES[shape], optimizer={**OPTIMIZER, "freeze_extractor_step": FREEZE_STEP})
-    ours, theirs = both_trainings(kind, recipe, ask, tmp_path)
-    compare_trainings(ours, theirs, recipe)
-    frozen = {"student.extractor": FREEZE_STEP, "student.projection": FREEZE_STEP}
-    if kind == "dinosr":
-        frozen["teacher"] = FREEZE_STEP - 1
-    for name, tensor in ours.states[-1].items():
-        freezes = [step for part, step in frozen.items() if name.startswith(part)]
-        stays = [torch.equal(tensor, state[name]) for state in ours.states]
-        if freezes:
-            assert stays == [step >= freezes[0] for step in range(NUM_STEPS + 1)], name
-
-
-@kinds
-def test_a_dropped_layer_does_what_the_packages_does(kind: str, ask: Ask, tmp_path: Path) -> None:
-    recipe = recipe_of(kind, {**SHAPES["table-5"], "layer_drop": 1 - 1e-6})  # all are dropped
-    ours, theirs = both_trainings(kind, recipe, ask, tmp_path, num_steps=2)
-    assert ours.losses == pytest.approx(theirs.losses, rel=ROUNDING)
-    for name, found in differences(ours.states[-1], theirs.states[-1]).items():
-        assert found < DRIFT, name
-
-
-@kinds
-def test_the_packages_teacher_is_one_step_ahead_in_its_decay(kind: str, ask: Ask, tmp_path: Path) -> None:
-    recipe = recipe_of(kind, SHAPES["table-5"])
-    ours, theirs = both_trainings(kind, recipe, ask, tmp_path, num_steps=1, shifted=False)
-    for name, found in differences(ours.states[-1], theirs.states[-1]).items():
-        follows = name.startswith("teacher") and not name.startswith("teacher.positions")
-        assert found > 10 * DRIFT if follows else found < DRIFT, name
-
-
-@kinds
-def test_a_step_in_bfloat16_is_the_packages_but_for_rounding(kind: str, ask: Ask, tmp_path: Path) -> None:
-    recipe = recipe_of(kind, SHAPES["table-5"], precision="bfloat16")
-    ours, theirs = both_trainings(kind, recipe, ask, tmp_path, num_steps=1)
-    assert ours.losses == pytest.approx(theirs.losses, rel=0.02)
