@@ -42,14 +42,15 @@ class Record:
         self._start, self._steps, self._seen, self._speaks = start, steps, seen, speaks
         self._note = ""
         self._waited = 0.0
-        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if self._speaks:
-            self._log = self._stack.enter_context(Log(self._folder / "log.jsonl", self._start))
-            trackers = Trackers(self._tracker_names, self._folder, self._settings)
-            self._trackers = self._stack.enter_context(trackers)
-            self._progress = self._stack.enter_context(Progress(self._what, self._steps, "steps", self._start))
+        with ExitStack() as stack:  # undone if one of them fails
+            if self._speaks:
+                self._log = stack.enter_context(Log(self._folder / "log.jsonl", self._start))
+                trackers = Trackers(self._tracker_names, self._folder, self._settings)
+                self._trackers = stack.enter_context(trackers)
+                self._progress = stack.enter_context(Progress(self._what, self._steps, "steps", self._start))
+            self._stack = stack.pop_all()
         self._since = time.monotonic()
         return self
 

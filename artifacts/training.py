@@ -90,7 +90,6 @@ class Training:
         self.start = self._done = self._count_before = self._count = 0
         self._seconds_before = 0.0
         self._unchecked: dict[int, Unchecked] = {}
-        self._stack = ExitStack()
 
     def resume(self) -> dict[str, Any] | None:
         """What the newest checkpoint holds, on the CPU; None where there is none. The steps begin behind it.
@@ -114,9 +113,17 @@ class Training:
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
-        first = self._workers.is_first
-        self._interruption = self._stack.enter_context(Interruption(self._time_budget_s))
-        record = Record(
+        with ExitStack() as stack:  # undone if one of them fails
+            self._interruption = stack.enter_context(Interruption(self._time_budget_s))
+            self.record = stack.enter_context(self._new_record())
+            if self._workers.is_first:
+                writer = CheckpointWriter(self._checkpoints_folder, self._recipe.training.keep_checkpoints)
+                self._checkpoints = stack.enter_context(writer)
+            self._stack = stack.pop_all()
+        return self
+
+    def _new_record(self) -> Record:
+        return Record(
             self._what,
             self._folder,
             trackers=self._recipe.training.trackers,
@@ -124,13 +131,8 @@ class Training:
             start=self.start,
             steps=self._num_steps,
             seen=self._count_before,
-            speaks=first,
+            speaks=self._workers.is_first,
         )
-        self.record = self._stack.enter_context(record)
-        if first:
-            writer = CheckpointWriter(self._checkpoints_folder, self._recipe.training.keep_checkpoints)
-            self._checkpoints = self._stack.enter_context(writer)
-        return self
 
     def steps[Share](
         self, shares: Iterator[Share], state: Callable[[int], dict[str, Any]]

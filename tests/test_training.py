@@ -1,6 +1,7 @@
 """The way of a training through its steps, on a training of one number."""
 
 import json
+import signal
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -122,3 +123,11 @@ def test_what_is_learned_from_is_asked_for_only_when_its_step_begins(tmp_path: P
         for step, _ in training.steps(numbers(), lambda done: {}):
             assert asked == list(range(step + 1))
             training.learned(1, torch.ones(()), torch.ones(()))
+
+
+def test_one_that_cannot_begin_leaves_signals_as_they_were(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    recipe = Recipe(training=Running(trackers=["no such tracker"]))
+    with pytest.raises(KeyError), Training("begin", tmp_path, recipe, 3, "num_numbers"):
+        pass
+    assert signal.getsignal(signal.SIGTERM) is before
