@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import nullcontext
 from dataclasses import MISSING, fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -65,10 +66,11 @@ def train(request: dict[str, Any]) -> Answer:
     setup_pytorch(use_deterministic=False)
     if request["compile"]:
         model.compile(dynamic=True)
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    losses, norms, seconds = [], [], []
-    for step, (waveforms, masked) in enumerate(request["batches"], start=1):
-        started = clock()
+    batches = request["batches"]
+    if device.type == "cuda":
+        batches = [(waveforms.pin_memory(), masked.pin_memory()) for waveforms, masked in batches]
+    losses, norms, marks = [], [], [mark(device)]
+    for step, (waveforms, masked) in enumerate(batches, start=1):
         waveforms, masked = waveforms.to(device, non_blocking=True), masked.to(device, non_blocking=True)
         mixed = settings.mixed_precision
         with torch.autocast(device.type, precision) if mixed else nullcontext():
@@ -84,19 +86,35 @@ def train(request: dict[str, Any]) -> Answer:
         model.update_ema(step)
         if step == model.freeze_step:
             remove_param_group(optimizer, scheduler, 1)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(clock() - started)
-        losses.append(loss.item())
-        norms.append(norm.item())
+        losses.append(loss.detach())
+        norms.append(norm)
+        marks.append(mark(device))
+    seconds = seconds_between(marks)
     memory = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
     return {
-        "losses": losses,
-        "gradient_norms": norms,
+        "losses": [loss.item() for loss in losses],
+        "gradient_norms": [norm.item() for norm in norms],
         "seconds": seconds,
         "memory_bytes": memory,
         "model": model.state_dict(),
     }
+
+
+def mark(device: torch.device) -> Any:
+    """As in benchmarks/sides.py, which this environment cannot import."""
+    if device.type != "cuda":
+        return time.process_time()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def seconds_between(marks: list[Any]) -> list[float]:
+    """Seconds from each mark to the next."""
+    if isinstance(marks[0], float):
+        return [after - before for before, after in pairwise(marks)]
+    torch.cuda.synchronize()
+    return [before.elapsed_time(after) / 1000 for before, after in pairwise(marks)]
 
 
 def _model(request: dict[str, Any]) -> DinoSR:

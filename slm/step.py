@@ -105,6 +105,7 @@ def compile_blocks(model: PreTrainedModel, backend: str = "inductor") -> None:
     Args:
         backend: What makes code of the graph.
     """
+    torch._dynamo.config.recompile_limit = 100  # the ninth kind of batch, counting those of scoring, would be an error
     blocks = next(layers for layers in model.modules() if isinstance(layers, nn.ModuleList))
     for block in blocks:
         block.compile(fullgraph=True, backend=backend)

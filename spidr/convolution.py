@@ -1,4 +1,4 @@
-"""Convolutions of the extractor, as products of its frames with the kernel.
+"""Convolutions as products of frames with the kernel: the extractor's and, on a GPU, those of positions.
 
 Layer norms and projections want the channels innermost in memory, where the library's convolutions
 have the time: here nothing is transposed. Neither is anything prepared for a length that is seen for
@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+ALIGNED = 8
+"""Numbers in bfloat16 that a GPU's matrix units read at once: rows of matrices are made of so many."""
 
 
 def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
@@ -29,10 +32,51 @@ def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
         precision = torch.get_autocast_dtype(signal.device.type)
         signal, weight = signal.to(precision), weight.to(precision)
     if signal.shape[-1] == 1:
-        windows = signal.squeeze(-1).unfold(-1, weight.shape[-1], stride)  # (batch, frames, kernel), a view
-        return windows @ weight.squeeze(1).T
+        kernel = weight.shape[-1]
+        beyond = -kernel % ALIGNED  # taps of zero
+        padded = functional.pad(signal.squeeze(-1), (0, beyond))
+        windows = padded.unfold(-1, kernel + beyond, stride)  # (batch, frames, kernel), a view
+        return windows @ functional.pad(weight.squeeze(1), (0, beyond)).T
     convolved: Tensor = _Convolution.apply(signal, weight, stride)
     return convolved
+
+
+def convolve_groups(frames: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """Convolution in groups of channels, the ends padded with zeros so that frames keep their number.
+
+    The library's kernels for few channels a group leave a GPU's matrix units idle. Here as many frames as
+    the kernel is long, less one, are a row, and a row with the next is multiplied by the kernel written out
+    at each of the row's places: half of that is zeros, but it is one product of large matrices a group.
+
+    Args:
+        frames: (batch, time, channels).
+        weight: (channels, channels / groups, kernel), the kernel odd.
+
+    Returns:
+        As `frames`.
+    """
+    (batch, time, _), kernel = frames.shape, weight.shape[-1]
+    stride = max(kernel - 1, 1)
+    num_rows = time // stride + 1  # one too many where they fit, so that no length is a case of its own
+    before = kernel // 2
+    padded = functional.pad(frames, (0, 0, before, (num_rows + 1) * stride - time - before))
+    rows = padded.view(batch, num_rows + 1, stride, groups, -1)
+    windows = torch.cat((rows[:, :-1], rows[:, 1:]), dim=2)  # (batch, rows, 2 strides, groups, channels)
+    matrices = windows.permute(3, 0, 1, 2, 4).reshape(groups, batch * num_rows, -1)
+    products = torch.bmm(matrices, _bands(weight.view(groups, -1, *weight.shape[1:]), stride))
+    convolved = products.reshape(groups, batch, num_rows * stride, -1).permute(1, 2, 0, 3)
+    return convolved[:, :time].flatten(2)
+
+
+def _bands(weight: Tensor, stride: int) -> Tensor:
+    """The kernel at each place of a row: (groups, out, in, kernel) to (groups, 2 strides * in, stride * out).
+
+    Written one place after the other in rows one longer than they are read in, it moves on by one a row.
+    """
+    longer = functional.pad(weight, (0, 2 * stride + 1 - weight.shape[-1]))
+    repeated = longer.unsqueeze(-2).expand(-1, -1, -1, stride, -1)
+    bands = repeated.flatten(-2)[..., : 2 * stride**2].view(*weight.shape[:-1], stride, 2 * stride)
+    return bands.permute(0, 4, 2, 3, 1).flatten(3).flatten(1, 2)
 
 
 class _Convolution(torch.autograd.Function):

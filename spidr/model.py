@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spidr.convolution import convolve
+from spidr.convolution import convolve, convolve_groups
 from spidr.settings import Convolution, ModelSettings
 
 
@@ -79,11 +79,16 @@ class PositionalConvolution(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """(batch, frames, dim) to the same; the layer norm over channels has no parameters."""
-        # Two-dimensional, so that channels stay innermost in memory: half the time on a CPU.
-        image = frames.transpose(1, 2).unsqueeze(2)  # (batch, dim, 1, frames), a view
-        weight, padding = self.conv.weight.unsqueeze(2), (0, *self.conv.padding)
-        convolved = functional.conv2d(image, weight, self.conv.bias, padding=padding, groups=self.conv.groups)
-        return functional.gelu(functional.layer_norm(convolved.squeeze(2).transpose(1, 2), frames.shape[-1:]))
+        if frames.is_cuda:
+            assert self.conv.bias is not None
+            convolved = convolve_groups(frames, self.conv.weight, self.conv.groups) + self.conv.bias
+        else:
+            # Two-dimensional, so that channels stay innermost in memory: half the time on a CPU.
+            image = frames.transpose(1, 2).unsqueeze(2)  # (batch, dim, 1, frames), a view
+            weight, padding = self.conv.weight.unsqueeze(2), (0, *self.conv.padding)
+            convolved = functional.conv2d(image, weight, self.conv.bias, padding=padding, groups=self.conv.groups)
+            convolved = convolved.squeeze(2).transpose(1, 2)
+        return functional.gelu(functional.layer_norm(convolved, frames.shape[-1:]))
 
 
 class Attention(nn.Module):
@@ -187,6 +192,7 @@ class Encoder(nn.Module):
 
     def __init__(self, settings: ModelSettings) -> None:
         super().__init__()
+        self._field, self._hop = settings.receptive_field, settings.hop
         self.extractor = Extractor(settings.extractor)
         self.projection = Projection(settings.extractor[-1].channels, settings.hidden_size)
         self.transformer = Transformer(settings)
@@ -197,7 +203,10 @@ class Encoder(nn.Module):
         Each waveform is standardised first: mean 0, variance 1.
         """
         standardised = functional.layer_norm(waveforms, waveforms.shape[-1:], eps=1e-5)
-        projected: Tensor = self.projection(self.extractor(standardised))
+        # Without the samples that no frame sees, the lengths that a convolution is given are all odd, or all even, and
+        # one compiled graph serves them; after a sample more there is always something to cut.
+        seen = (waveforms.shape[-1] - self._field) // self._hop * self._hop + self._field
+        projected: Tensor = self.projection(self.extractor(functional.pad(standardised, (0, 1))[:, :seen]))
         return projected
 
     def forward(self, waveforms: Tensor, num_layers: int | None = None) -> list[LayerOutput]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from artifacts.errors import InputError
 from artifacts.settings import load_settings, parse_settings
-from spidr.convolution import convolve
+from spidr.convolution import convolve, convolve_groups
 from spidr.encoder import PretrainedEncoder, load_encoder, write_encoder
 from spidr.learner import SpidR, build_learner
 from spidr.model import Encoder
@@ -110,6 +110,30 @@ def test_convolutions_as_products_are_convolutions(conv: nn.Conv1d, num_samples:
         torch.autograd.grad(found, of, weights), torch.autograd.grad(expected, of, weights), strict=True
     ):
         torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 19])
+@pytest.mark.parametrize("num_frames", [1, 18, 35, 50])
+def test_convolutions_in_groups_as_products_are_convolutions(kernel: int, num_frames: int) -> None:
+    frames = torch.randn(3, num_frames, 24, requires_grad=True)
+    weight = torch.randn(24, 6, kernel, requires_grad=True)
+    expected = functional.conv1d(frames.transpose(1, 2), weight, padding=kernel // 2, groups=4).transpose(1, 2)
+    found = convolve_groups(frames, weight, 4)
+    gradient = torch.randn_like(expected)
+    given = zip(
+        (found, *torch.autograd.grad(found, (frames, weight), gradient)),
+        (expected, *torch.autograd.grad(expected, (frames, weight), gradient)),
+        strict=True,
+    )
+    for mine, wanted in given:
+        assert (mine - wanted).abs().max() <= 1e-6 * wanted.abs().max()
+
+
+def test_samples_that_no_frame_sees_change_nothing_but_the_standardisation() -> None:
+    encoder = Encoder(SMALL)
+    whole = functional.layer_norm(waveforms(2, 6777), (6777,))
+    expected = encoder.projection(encoder.extractor(whole))
+    torch.testing.assert_close(encoder.frames(waveforms(2, 6777)), expected, atol=1e-6, rtol=1e-6)
 
 
 def test_a_positional_convolution_is_one_with_padding_groups_and_a_norm_over_channels() -> None:
