@@ -26,6 +26,13 @@ def has_gpu() -> bool:
     return said.returncode == 0 and bool(said.stdout.strip())
 
 
+def uses_gpu(name: DeviceName) -> bool:
+    """Whether `name` stands for a GPU here."""
+    import torch
+
+    return name != "cpu" and torch.cuda.is_available()
+
+
 def choose_device(name: DeviceName) -> "torch.device":
     """The torch device for `name`; ``auto`` takes a GPU where there is one and prints what it took.
 
@@ -34,10 +41,9 @@ def choose_device(name: DeviceName) -> "torch.device":
     """
     import torch
 
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
+    if name == "cuda" and not uses_gpu(name):
         raise InputError("device: found cuda, but torch sees no GPU; expected a GPU, or device: cpu")
-    device = torch.device("cuda" if name != "cpu" and available else "cpu")
+    device = torch.device("cuda" if uses_gpu(name) else "cpu")
     what = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
     print(f"device: {what}", file=sys.stderr)
     return device
@@ -49,5 +55,4 @@ def computing_in(precision: Precision, name: DeviceName) -> AbstractContextManag
         return nullcontext()
     import torch
 
-    on_gpu = name != "cpu" and torch.cuda.is_available()
-    return torch.autocast("cuda" if on_gpu else "cpu", torch.bfloat16)
+    return torch.autocast("cuda" if uses_gpu(name) else "cpu", torch.bfloat16)

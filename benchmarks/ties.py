@@ -22,7 +22,7 @@ from spidr.learner import build_learner
 from spidr.settings import ModelSettings
 from units.codebook import extract_codebook
 from units.encoders import Encoder, load
-from units.quantizers import Quantizer, load_quantizer
+from units.quantizers import Assigner, Quantizer, load_quantizer
 from units.tokenize import load_for, unit_frames
 
 UTTERANCE_S = 6
@@ -32,7 +32,8 @@ BATCH = 8
 def units_of(encoder: Encoder, quantizers: list[Quantizer], waveforms: np.ndarray, batch: int) -> np.ndarray:
     """Unit of each frame, (quantizers, utterances, frames), of waveforms (utterances, samples) in batches."""
     starts = range(0, len(waveforms), batch)
-    found = [np.stack(unit_frames(encoder, quantizers, waveforms[start : start + batch])) for start in starts]
+    assigners = [Assigner(quantizer) for quantizer in quantizers]
+    found = [np.stack(unit_frames(encoder, assigners, waveforms[start : start + batch])) for start in starts]
     return np.concatenate(found, axis=1)
 
 

@@ -15,7 +15,7 @@ from corpora.audio import read_waveform
 from corpora.manifest import read_manifest
 from spidr.encoder import load_encoder
 from units.batches import read_speech
-from units.quantizers import load_quantizer
+from units.quantizers import Assigner, load_quantizer
 from units.records import unit_writer
 from units.tokenize import load_for, tokenize
 
@@ -25,17 +25,18 @@ Work = Callable[[], None]
 def one_pass(request: Request) -> tuple[Work, Work]:
     """Ours: what `units.tokenize` does, for all layers and quantizers at once."""
     quantizers = [load_quantizer(Path(folder)) for folder in request["quantizers"]]
+    assigners = [Assigner(quantizer, request["device"]) for quantizer in quantizers]
     encoder = load_for(Path(request["encoder"]), quantizers, request["device"])
     utterances = read_speech(Path(request["manifest"]), encoder)
 
     def warm_up() -> None:
-        for _ in tokenize(encoder, quantizers, utterances[:1]):
+        for _ in tokenize(encoder, assigners, utterances[:1]):
             pass
 
     def work() -> None:
         with ExitStack() as stack:
             writers = [stack.enter_context(unit_writer(Path(output))) for output in request["outputs"]]
-            for sequences in tokenize(encoder, quantizers, utterances):
+            for sequences in tokenize(encoder, assigners, utterances):
                 for write, sequence in zip(writers, sequences, strict=True):
                     write(sequence)
 

@@ -16,7 +16,7 @@ from spidr.model import Encoder as SpidrModel
 from spidr.settings import Convolution, ModelSettings
 from units.codebook import extract_codebook
 from units.encoders import Encoder, describe, load, with_codebook
-from units.quantizers import Quantizer, assign, load_quantizer
+from units.quantizers import Assigner, Quantizer, load_quantizer
 from units.settings import HubEncoder
 from units.tokenize import load_for, unit_frames
 
@@ -132,7 +132,7 @@ def test_codebook_units_are_the_most_probable_codes_of_the_encoder(tmp_path: Pat
     waveforms = speech(6000, batch=2)
     predictions = with_codebook(encoder, folder, [3]).features_and_predictions(waveforms, [], [3])[1][3]
     np.testing.assert_allclose(predictions.sum(-1), 1, atol=1e-5)
-    (units,) = unit_frames(encoder, [quantizer], waveforms)
+    (units,) = unit_frames(encoder, [Assigner(quantizer)], waveforms)
     np.testing.assert_array_equal(units, predictions.argmax(-1))
 
 
@@ -143,7 +143,7 @@ def test_features_and_codebook_units_come_from_one_forward_pass(spidr: Path, tmp
     quantizers = [kmeans, load_quantizer(tmp_path / "codebook")]
     encoder = load_for(spidr, quantizers[1:], "cpu")
     waveforms = speech(6000, batch=2)
-    alone = [unit_frames(encoder, [quantizer], waveforms)[0] for quantizer in quantizers]
+    alone = [unit_frames(encoder, [Assigner(quantizer)], waveforms)[0] for quantizer in quantizers]
     passes = 0
 
     def count(*_: object) -> None:
@@ -153,7 +153,7 @@ def test_features_and_codebook_units_come_from_one_forward_pass(spidr: Path, tmp
     with torch.nn.modules.module.register_module_forward_hook(
         lambda module, *_: count() if type(module) is SpidrModel else None
     ):
-        together = unit_frames(encoder, quantizers, waveforms)
+        together = unit_frames(encoder, [Assigner(quantizer) for quantizer in quantizers], waveforms)
     assert passes == 1
     np.testing.assert_array_equal(together, alone)
 
@@ -176,7 +176,9 @@ def test_the_stored_head_applied_to_spidrs_features_gives_its_codebook_units(spi
     encoder = load_for(spidr, [quantizer], "cpu")
     waveforms = speech(6000)
     logits = encoder.features(waveforms, [4])[4] @ quantizer.tensors["weight"].T + quantizer.tensors["bias"]
-    np.testing.assert_array_equal(unit_frames(encoder, [quantizer], waveforms)[0], assign(quantizer, logits))
+    np.testing.assert_array_equal(
+        unit_frames(encoder, [Assigner(quantizer)], waveforms)[0], Assigner(quantizer)(logits)
+    )
 
 
 def test_a_codebook_of_another_training_is_refused(spidr: Path, tmp_path: Path) -> None:

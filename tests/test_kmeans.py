@@ -13,7 +13,7 @@ import pytest
 from artifacts.errors import InputError
 from units.features import FeatureReader, FeatureWriter
 from units.kmeans import convert, fit, fit_quantizer, sample_frames, take
-from units.quantizers import assign, load_quantizer
+from units.quantizers import Assigner, load_quantizer
 from units.settings import KmeansQuantizer
 
 CENTRES = np.array([[0, 0], [10, 0], [0, 10], [10, 10]], dtype=np.float32)
@@ -209,9 +209,9 @@ def test_a_quantizer_says_what_it_is_and_assigns_the_nearest_centroid(features: 
     quantizer = load_quantizer(tmp_path / "kmeans")
     frames = np.random.default_rng(0).normal(100, 50, (2, 30, 2)).astype(np.float32)
     distances = ((frames[:, :, None] - quantizer.tensors["centroids"]) ** 2).sum(-1)
-    np.testing.assert_array_equal(assign(quantizer, frames), distances.argmin(-1))
+    np.testing.assert_array_equal(Assigner(quantizer)(frames), distances.argmin(-1))
     with pytest.raises(InputError, match="expects frames of dimension 2, found 3"):
-        assign(quantizer, np.zeros((5, 3), dtype=np.float32))
+        Assigner(quantizer)(np.zeros((5, 3), dtype=np.float32))
 
 
 def test_a_feature_set_too_small_ends_the_command_with_one_line(features: Path, tmp_path: Path) -> None:

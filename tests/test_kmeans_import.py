@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 
 from artifacts.errors import InputError
 from units.kmeans_import import read_centroids
-from units.quantizers import assign, load_quantizer
+from units.quantizers import Assigner, load_quantizer
 
 NUM_UNITS = 20
 
@@ -77,7 +77,7 @@ def test_the_converted_quantizer_gives_the_units_that_scikit_learn_predicts(tmp_
     found = (quantizer.kind, quantizer.num_units, quantizer.encoder, quantizer.layer, quantizer.frame_rate_hz)
     assert found == ("kmeans", NUM_UNITS, "hubert-base", 9, 50.0)
     unseen = np.random.default_rng(1).normal(size=(1000, 5)).astype(estimator.cluster_centers_.dtype)
-    np.testing.assert_array_equal(assign(quantizer, unseen.astype(np.float32)), estimator.predict(unseen))
+    np.testing.assert_array_equal(Assigner(quantizer)(unseen.astype(np.float32)), estimator.predict(unseen))
 
 
 def test_a_matrix_of_numpy_is_its_centroids(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from spidr.learner import SpidR
 from spidr.model import Transformer
 from spidr.settings import Recipe
 from spidr.step import Stepper
+from units.quantizers import Assigner, Quantizer
 from units.spin.batches import Views
 from units.spin.model import Base, Spin, load_base
 from units.spin.settings import SpinRecipe
@@ -104,6 +105,19 @@ def test_layers_and_predictions_are_read_on_the_gpu(gpu: None) -> None:
     encoder = PretrainedEncoder(recipe.model, learner.student, learner.heads)
     read = encoder.features_and_predictions(torch.zeros(4, 160_000).to(GPU), [0, 6, 12], [5, 12])
     assert {(found.device.type, found.dtype) for of in read for found in of.values()} == {("cuda", torch.float32)}
+
+
+def test_units_are_assigned_on_the_gpu(gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "numpy", lambda tensor: tensor)  # a pretended tensor has no numbers
+    centroids = {"centroids": np.zeros((500, 768), np.float32)}
+    assigner = Assigner(Quantizer(Path("kmeans"), "kmeans", 500, "spidr", 6, 50.0, centroids), GPU)
+    products = []
+    multiply = torch.Tensor.__matmul__
+    monkeypatch.setattr(torch.Tensor, "__matmul__", lambda *of: products.append(multiply(*of)) or products[-1])
+    with torch.autocast("cuda", torch.bfloat16):
+        units = assigner(np.zeros((4, 499, 768), np.float32))
+    assert [(product.device.type, product.dtype) for product in products] == [("cuda", torch.float32)]
+    assert (units.shape, units.dtype) == ((4, 499), torch.int64)
 
 
 def base_of(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Base:

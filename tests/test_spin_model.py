@@ -16,7 +16,7 @@ from corpora.manifest import read_manifest
 from spidr.encoder import load_learner
 from units.codebook import extract_codebook
 from units.encoders import load, with_codebook
-from units.quantizers import load_quantizer
+from units.quantizers import Assigner, load_quantizer
 from units.spin.batches import Batches
 from units.spin.model import Spin, load_base, write_spin
 from units.spin.settings import SpinRecipe
@@ -115,7 +115,7 @@ def test_units_of_the_folder_are_the_nearest_codes_by_angle(kind: str, tmp_path:
 
     extract_codebook(folder, 3, tmp_path / "codebook")
     quantizer = load_quantizer(tmp_path / "codebook")
-    (units,) = unit_frames(load_for(folder, [quantizer], "cpu"), [quantizer], waveforms.numpy())
+    (units,) = unit_frames(load_for(folder, [quantizer], "cpu"), [Assigner(quantizer)], waveforms.numpy())
     np.testing.assert_array_equal(units, cosines.argmax(-1))
     assert len(np.unique(units)) > 1
     linear = frames.numpy() @ quantizer.tensors["weight"].T.astype(np.float64) + quantizer.tensors["bias"]

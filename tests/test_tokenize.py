@@ -19,7 +19,7 @@ from units.batches import WINDOW, Shard, encode, in_order, parse_shard, plan, re
 from units.extract import extract
 from units.features import FeatureReader, draw_frames
 from units.mfcc import Mfcc
-from units.quantizers import Quantizer, assign, load_quantizer, write_quantizer
+from units.quantizers import Assigner, Quantizer, load_quantizer, write_quantizer
 from units.records import UnitSequence, read_units
 from units.take import take_units
 from units.tokenize import load_for, tokenize, tokenize_corpora
@@ -73,7 +73,7 @@ def test_each_quantizer_gets_its_layer_and_each_utterance_its_turn(manifest: Pat
     encoder = Loudness(batch_samples)
     # Layer 1 holds the levels, layer 2 twice the levels.
     quantizers = [nearest(1, [0, 1, 2]), nearest(2, [4, 1])]
-    found = list(tokenize(encoder, quantizers, read_manifest(manifest)))
+    found = list(tokenize(encoder, [Assigner(quantizer) for quantizer in quantizers], read_manifest(manifest)))
     assert [first for first, _ in found] == [
         UnitSequence("u0", [0, 1], [1, 2]),
         UnitSequence("u1", [2], [1]),
@@ -172,7 +172,7 @@ def test_recordings_that_are_cut_share_no_batch_though_they_are_equally_long(tmp
         soundfile.write(tmp_path / f"{number}.wav", waveform, 16000, subtype="FLOAT")
         utterances.append(Utterance(f"u{number}", tmp_path / f"{number}.wav", len(waveform), "s"))
     encoder = Loudness(200 * 16000)
-    found = [sequence for (sequence,) in tokenize(encoder, [nearest(1, [0, 1])], utterances)]
+    found = [sequence for (sequence,) in tokenize(encoder, [Assigner(nearest(1, [0, 1]))], utterances)]
     expected = [UnitSequence(f"u{number}", [0, 1] * 30 + [0], [50] * 61) for number in (0, 1, 2)]
     expected[0].units[:] = expected[2].units[:] = [1, 0] * 30 + [1]
     assert found == expected
@@ -254,7 +254,7 @@ def test_the_command_writes_the_units_of_several_corpora(
     assert [sequence.num_frames for sequence in everything] == [4, 12, 4, 27]
     assert alone == everything[2:3]
     encoder = load_for(mfcc, [load_quantizer(quantizer)], "cpu")
-    expected = [s for (s,) in tokenize(encoder, [load_quantizer(quantizer)], read_manifest(speech))]
+    expected = [s for (s,) in tokenize(encoder, [Assigner(load_quantizer(quantizer))], read_manifest(speech))]
     assert everything == expected
 
 
@@ -338,7 +338,7 @@ def test_distances_to_centroids_stay_float32(tmp_path: Path) -> None:
     write_quantizer(tmp_path / "kmeans", config, {"centroids": np.array([[256], [257]], dtype=np.float32)})
     quantizer, frames = load_quantizer(tmp_path / "kmeans"), np.array([[256.9], [256.1]], dtype=np.float32)
     with computing_in("bfloat16", "cpu"):
-        np.testing.assert_array_equal(assign(quantizer, frames), [1, 0])
+        np.testing.assert_array_equal(Assigner(quantizer)(frames), [1, 0])
 
 
 def test_a_quantizer_of_another_encoder_or_width_is_refused(mfcc: Path, tmp_path: Path) -> None:

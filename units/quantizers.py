@@ -7,7 +7,7 @@ A folder ``quantizers/<encoder>/L06/<quantizer>/`` holds ``quantizer.safetensors
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from safetensors import SafetensorError
@@ -15,6 +15,10 @@ from safetensors.numpy import load_file, save_file
 
 from artifacts.errors import MADE_ANEW, InputError
 from artifacts.files import atomic_folder, read_json_object, require_keys, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Kind = Literal["kmeans", "codebook"]
 TENSORS: dict[Kind, tuple[str, ...]] = {"kmeans": ("centroids",), "codebook": ("weight", "bias")}
@@ -80,34 +84,48 @@ def load_quantizer(folder: Path) -> Quantizer:
     return Quantizer(folder, kind, **{key: config[key] for key in TYPES}, tensors=tensors)
 
 
-def assign(quantizer: Quantizer, frames: np.ndarray) -> np.ndarray:
-    """The unit of each frame, int64 (..., frames), the first where two are equally good.
+class Assigner:
+    """The unit of each frame by one quantizer.
 
     Args:
-        frames: Features (..., frames, dim) for K-means, predictions (..., frames, units) for a codebook.
-
-    Raises:
-        InputError: The frames are not of the quantizer's width.
+        device: Where distances to centroids are computed: on a GPU where the encoder is on one. Those of two K-means at
+            each of 12 layers are few operations beside a forward pass, and yet take cores longer than a GPU the pass.
     """
-    units: np.ndarray
-    centroids = quantizer.tensors.get("centroids")
-    width = quantizer.num_units if centroids is None else centroids.shape[1]
-    if frames.shape[-1] != width:
-        raise InputError(f"{quantizer.folder}: expects frames of dimension {width}, found {frames.shape[-1]}")
-    units = frames.argmax(axis=-1) if centroids is None else _nearest(centroids, frames)
-    return units
 
+    def __init__(self, quantizer: Quantizer, device: "torch.device | str" = "cpu") -> None:
+        self.quantizer = quantizer
+        self._means: Tensor | None = None
+        if quantizer.kind == "kmeans":
+            import torch
 
-def _nearest(centroids: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """The nearest centroid: |x|^2 is the same for all, so the largest x.c - |c|^2 / 2 decides.
+            self._means = torch.as_tensor(quantizer.tensors["centroids"], dtype=torch.float32, device=device)
+            self._offsets = self._means.square().sum(dim=1) / 2
 
-    By torch, as the encoders: numpy's products have threads of their own, which still wait on the cores for their next
-    one when the encoder's have work. On two cores tokenization took 1.4 times as long.
-    """
-    import torch
+    def __call__(self, frames: "np.ndarray | Tensor") -> np.ndarray:
+        """The unit of each frame, int64 (..., frames), the first where two are equally good.
 
-    points, means = (torch.as_tensor(array, dtype=torch.float32) for array in (frames, centroids))
-    with torch.autocast("cpu", enabled=False):  # bfloat16 makes other units of frames that are near no tie
-        scores = points @ means.T - means.square().sum(dim=1) / 2
-    nearest: np.ndarray = scores.argmax(dim=-1).numpy()
-    return nearest
+        Args:
+            frames: Features (..., frames, dim) for K-means, predictions (..., frames, units) for a codebook.
+
+        Raises:
+            InputError: The frames are not of the quantizer's width.
+        """
+        width = self.quantizer.num_units if self._means is None else self._means.shape[1]
+        if frames.shape[-1] != width:
+            raise InputError(f"{self.quantizer.folder}: expects frames of dimension {width}, found {frames.shape[-1]}")
+        units: np.ndarray = np.argmax(frames, axis=-1) if self._means is None else self._nearest(frames, self._means)
+        return units
+
+    def _nearest(self, frames: "np.ndarray | Tensor", means: "Tensor") -> np.ndarray:
+        """The nearest centroid: |x|^2 is the same for all, so the largest x.c - |c|^2 / 2 decides.
+
+        By torch, as the encoders: numpy's products have threads of their own, which still wait on the cores for their
+        next one when the encoder's have work. On two cores tokenization took 1.4 times as long.
+        """
+        import torch
+
+        points = torch.as_tensor(frames, dtype=torch.float32, device=means.device)
+        with torch.autocast(means.device.type, enabled=False):  # bfloat16 makes other units of frames near no tie
+            scores = points @ means.T - self._offsets
+        nearest: np.ndarray = scores.argmax(dim=-1).cpu().numpy()
+        return nearest

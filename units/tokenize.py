@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts.device import DeviceName, Precision, computing_in
+from artifacts.device import DeviceName, Precision, computing_in, uses_gpu
 from artifacts.errors import InputError, run
 from artifacts.files import sha256, write_json
 from artifacts.progress import Progress
@@ -23,36 +23,37 @@ from corpora.manifest import Utterance
 from units.batches import WHOLE, Shard, encode, in_order, parse_shard, read_speech, share
 from units.encoders import CodebookEncoder, Encoder, load, name_of, with_codebook
 from units.passes import KEY, is_there, made_from
-from units.quantizers import Quantizer, assign, load_quantizer
+from units.quantizers import Assigner, Quantizer, load_quantizer
 from units.records import UnitSequence, run_length, unit_writer
 
 
 def tokenize(
-    encoder: Encoder, quantizers: Sequence[Quantizer], utterances: Sequence[Utterance]
+    encoder: Encoder, assigners: Sequence[Assigner], utterances: Sequence[Utterance]
 ) -> Iterator[list[UnitSequence]]:
     """The units of each utterance, in order: one sequence a quantizer.
 
     Args:
-        quantizers: Of layers that the encoder was loaded for, see `load_for`.
+        assigners: Of quantizers of layers that the encoder was loaded for, see `load_for`.
 
     Raises:
         InputError: An audio file that cannot be read, or a quantizer of another width.
     """
 
     def units_of(waveforms: np.ndarray) -> dict[int, np.ndarray]:
-        return dict(enumerate(unit_frames(encoder, quantizers, waveforms)))
+        return dict(enumerate(unit_frames(encoder, assigners, waveforms)))
 
     def sequences() -> Iterator[tuple[int, list[UnitSequence]]]:
         for index, stretches in groupby(encode(encoder, utterances, units_of), lambda stretch: stretch.utterance):
             parts = [stretch.arrays for stretch in stretches]
-            found = [np.concatenate([part[number] for part in parts]) for number in range(len(quantizers))]
+            found = [np.concatenate([part[number] for part in parts]) for number in range(len(assigners))]
             yield index, [UnitSequence(utterances[index].fileid, *run_length(frames)) for frames in found]
 
     return in_order(sequences())
 
 
-def unit_frames(encoder: Encoder, quantizers: Sequence[Quantizer], waveforms: np.ndarray) -> list[np.ndarray]:
+def unit_frames(encoder: Encoder, assigners: Sequence[Assigner], waveforms: np.ndarray) -> list[np.ndarray]:
     """One unit a frame, int64 (batch, frames), for each quantizer, of waveforms (batch, samples)."""
+    quantizers = [assigner.quantizer for assigner in assigners]
     layers = sorted({quantizer.layer for quantizer in quantizers if quantizer.kind == "kmeans"})
     codebook_layers = sorted({quantizer.layer for quantizer in quantizers if quantizer.kind == "codebook"})
     if codebook_layers:
@@ -61,7 +62,10 @@ def unit_frames(encoder: Encoder, quantizers: Sequence[Quantizer], waveforms: np
     else:
         features, predictions = encoder.features(waveforms, layers), {}
     frames = {"kmeans": features, "codebook": predictions}
-    return [assign(quantizer, frames[quantizer.kind][quantizer.layer]) for quantizer in quantizers]
+    return [
+        assigner(frames[quantizer.kind][quantizer.layer])
+        for assigner, quantizer in zip(assigners, quantizers, strict=True)
+    ]
 
 
 def load_for(encoder_folder: Path, quantizers: Sequence[Quantizer], device: DeviceName) -> Encoder:
@@ -141,6 +145,9 @@ def tokenize_corpora(
         return
     wanted = [quantizer for quantizer in quantizers if any(quantizer in found for found in missing.values())]
     encoder = load_for(encoder_folder, wanted, device)
+    # One that takes utterances one at a time is on the CPU: MFCC, wherever others are.
+    assigns_on = "cuda" if encoder.batch_samples and uses_gpu(device) else "cpu"
+    assigners = {quantizer.folder: Assigner(quantizer, assigns_on) for quantizer in wanted}
     corpora = {manifest: share(read_speech(manifest, encoder), shard) for manifest in missing}
     for manifest, utterances in corpora.items():
         records = [_record(output, quantizer, manifest) for quantizer in missing[manifest]]
@@ -150,7 +157,8 @@ def tokenize_corpora(
             stack.enter_context(computing_in(precision, device))
             writers = [stack.enter_context(unit_writer(record.with_suffix(".jsonl"))) for record in records]
             progress = stack.enter_context(Progress(f"tokenize {manifest.parent.name}", len(utterances), "utterances"))
-            for sequences in tokenize(encoder, missing[manifest], utterances):
+            mine = [assigners[quantizer.folder] for quantizer in missing[manifest]]
+            for sequences in tokenize(encoder, mine, utterances):
                 for write, sequence in zip(writers, sequences, strict=True):
                     write(sequence)
                 progress.advance()
