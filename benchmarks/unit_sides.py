@@ -10,6 +10,7 @@ from pathlib import Path
 import joblib  # type: ignore[import-untyped]
 import torch
 
+from artifacts.device import computing_in
 from benchmarks.sides import Answer, Request
 from corpora.audio import read_waveform
 from corpora.manifest import read_manifest
@@ -82,9 +83,10 @@ def measure(request: Request) -> Answer:
     """Do the work once, after the first utterance for warming up."""
     torch.set_num_threads(request["threads"])
     warm_up, work = (one_pass if request["side"] == "ours" else pass_per_layer)(request)
-    warm_up()
-    started, used = time.perf_counter(), time.process_time()
-    work()
+    with computing_in(request["precision"], request["device"]):
+        warm_up()
+        started, used = time.perf_counter(), time.process_time()
+        work()
     answer = {"wall_s": time.perf_counter() - started, "processor_s": time.process_time() - used}
     memory = torch.cuda.max_memory_allocated() if request["device"] == "cuda" else _peak_bytes()
     return {**answer, "memory_bytes": memory}

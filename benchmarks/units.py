@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Speech to units in one pass, beside one pass a layer.")
     parser.add_argument("--size", choices=("small", "base"), help="base (table 5) on a GPU, small on a CPU by default")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="of the forward passes")
     parser.add_argument("--seconds", type=float, help="of audio: 3600 on a GPU, 240 on a CPU")
     parser.add_argument("--layers", type=int, choices=LAYERS, nargs="+", default=list(LAYERS), help="how many")
     parser.add_argument("--threads", type=int, default=2, help="of the CPU")
@@ -158,7 +159,8 @@ def main() -> None:
         manifest, utterances = make_speech(work, arguments.seconds or (3600 if device == "cuda" else 240))
         all_systems = make_systems(work / "kmeans", encoder, utterances)
         audio_s = sum(utterance.num_samples for utterance in utterances) / SAMPLE_RATE_HZ
-        common = {"encoder": str(encoder), "manifest": str(manifest), "device": device, "threads": arguments.threads}
+        common = {"encoder": str(encoder), "manifest": str(manifest), "device": device}
+        common |= {"threads": arguments.threads, "precision": arguments.precision}
         rows, differences = [], []
         for count in arguments.layers:
             systems = [system for system in all_systems if system.layer in LAYERS[count]]
@@ -188,7 +190,8 @@ def main() -> None:
             shutil.rmtree(folders["theirs"])
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU ({platform.machine()})"
     print(
-        f"\n{size} size, {len(utterances)} utterances, {audio_s:.0f} s of audio, {where}, {arguments.threads} threads"
+        f"\n{size} size, {len(utterances)} utterances, {audio_s:.0f} s of audio, {where}, {arguments.threads} threads, "
+        f"{arguments.precision}"
     )
     packages = f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, faiss {faiss.__version__}"
     print(f"{packages}, Python {platform.python_version()}, commit {git_commit()}\n")

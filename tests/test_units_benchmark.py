@@ -50,7 +50,7 @@ def test_one_pass_and_a_pass_per_layer_give_the_same_units(tmp_path: Path) -> No
     ]
     outputs = {side: [str(tmp_path / f"{side}{index}.jsonl") for index in range(4)] for side in ("ours", "theirs")}
     common = {"encoder": str(tmp_path / "spidr"), "manifest": str(manifest), "device": "cpu"}
-    common |= {"threads": torch.get_num_threads()}
+    common |= {"threads": torch.get_num_threads(), "precision": "float32"}
     requests = {
         "ours": {"quantizers": [str(system.quantizer) for system in systems]},
         "theirs": {
