@@ -19,9 +19,9 @@ demo: $(VENV)/.ready
 	@echo "report   results/demo/report.html"
 	@echo "tables   results/demo/tables/   figures  results/demo/figures/   scores   results/demo/scores.csv"
 
-# Files of tests are shared out among as many processes as there are cores.
+# Files of tests are shared out among as many processes as there are cores, in the order of tests/conftest.py.
 test: lint
-	$(RUN)/pytest -n $(CORES) --dist loadfile
+	$(RUN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.ready
 	$(RUN)/pytest -m slow

@@ -39,7 +39,8 @@ def step_parts(model: ModelSettings, num_rows: int, num_samples: int, masked: fl
     frames_per_row = model.num_frames(num_samples)
     frames = num_rows * frames_per_row
     dim, layers, sizes = model.hidden_size, model.num_layers, model.num_codebooks * model.codebook_size
-    extractor, channels, length = 0.0, 1, num_samples
+    seen = (frames_per_row - 1) * model.hop + model.receptive_field  # samples that some frame sees
+    extractor, channels, length = 0.0, 1, seen
     first = 0.0
     for conv in model.extractor:
         length = (length - conv.kernel) // conv.stride + 1

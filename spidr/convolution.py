@@ -32,11 +32,7 @@ def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
         precision = torch.get_autocast_dtype(signal.device.type)
         signal, weight = signal.to(precision), weight.to(precision)
     if signal.shape[-1] == 1:
-        kernel = weight.shape[-1]
-        beyond = -kernel % ALIGNED  # taps of zero
-        padded = functional.pad(signal.squeeze(-1), (0, beyond))
-        windows = padded.unfold(-1, kernel + beyond, stride)  # (batch, frames, kernel), a view
-        return windows @ functional.pad(weight.squeeze(1), (0, beyond)).T
+        return _convolve_one(signal.squeeze(-1), weight.squeeze(1), stride, ALIGNED if signal.is_cuda else 1)
     convolved: Tensor = _Convolution.apply(signal, weight, stride)
     return convolved
 
@@ -77,6 +73,14 @@ def _bands(weight: Tensor, stride: int) -> Tensor:
     repeated = longer.unsqueeze(-2).expand(-1, -1, -1, stride, -1)
     bands = repeated.flatten(-2)[..., : 2 * stride**2].view(*weight.shape[:-1], stride, 2 * stride)
     return bands.permute(0, 4, 2, 3, 1).flatten(3).flatten(1, 2)
+
+
+def _convolve_one(signal: Tensor, weight: Tensor, stride: int, aligned: int) -> Tensor:
+    """Convolution of one channel, (batch, time) by (channels out, kernel); the kernel ends with taps of zero."""
+    kernel = weight.shape[-1]
+    beyond = -kernel % aligned
+    windows = functional.pad(signal, (0, beyond)).unfold(-1, kernel + beyond, stride)  # (batch, frames, kernel), a view
+    return windows @ functional.pad(weight, (0, beyond)).T
 
 
 class _Convolution(torch.autograd.Function):

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from artifacts.errors import InputError
 from artifacts.settings import load_settings, parse_settings
-from spidr.convolution import convolve, convolve_groups
+from spidr.convolution import _convolve_one, convolve, convolve_groups
 from spidr.encoder import PretrainedEncoder, load_encoder, write_encoder
 from spidr.learner import SpidR, build_learner
 from spidr.model import Encoder
@@ -110,6 +110,12 @@ def test_convolutions_as_products_are_convolutions(conv: nn.Conv1d, num_samples:
         torch.autograd.grad(found, of, weights), torch.autograd.grad(expected, of, weights), strict=True
     ):
         torch.testing.assert_close(gradient, wanted, atol=1e-4, rtol=1e-5)
+
+
+def test_taps_of_zero_change_nothing() -> None:
+    signal, weight = torch.randn(2, 1234), torch.randn(16, 10)
+    found, expected = (_convolve_one(signal, weight, 5, aligned) for aligned in (8, 1))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kernel", [1, 3, 19])
