@@ -28,9 +28,7 @@ def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
     Returns:
         (batch, shorter time, channels out).
     """
-    if torch.is_autocast_enabled(signal.device.type):
-        precision = torch.get_autocast_dtype(signal.device.type)
-        signal, weight = signal.to(precision), weight.to(precision)
+    signal, weight = _as_autocast(signal, weight)
     if signal.shape[-1] == 1:
         return _convolve_one(signal.squeeze(-1), weight.squeeze(1), stride, ALIGNED if signal.is_cuda else 1)
     convolved: Tensor = _Convolution.apply(signal, weight, stride)
@@ -51,6 +49,7 @@ def convolve_groups(frames: Tensor, weight: Tensor, groups: int) -> Tensor:
     Returns:
         As `frames`.
     """
+    frames, weight = _as_autocast(frames, weight)
     (batch, time, _), kernel = frames.shape, weight.shape[-1]
     stride = max(kernel - 1, 1)
     num_rows = time // stride + 1  # one too many where they fit, so that no length is a case of its own
@@ -62,6 +61,14 @@ def convolve_groups(frames: Tensor, weight: Tensor, groups: int) -> Tensor:
     products = torch.bmm(matrices, _bands(weight.view(groups, -1, *weight.shape[1:]), stride))
     convolved = products.reshape(groups, batch, num_rows * stride, -1).permute(1, 2, 0, 3)
     return convolved[:, :time].flatten(2)
+
+
+def _as_autocast(signal: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in the precision that products will have anyway, before they are copied about."""
+    if not torch.is_autocast_enabled(signal.device.type):
+        return signal, weight
+    precision = torch.get_autocast_dtype(signal.device.type)
+    return signal.to(precision), weight.to(precision)
 
 
 def _bands(weight: Tensor, stride: int) -> Tensor:
