@@ -95,7 +95,8 @@ Ask = Callable[[dict[str, Any]], dict[str, Any]]
 @pytest.fixture(scope="session")
 def interpreter() -> str:
     """The interpreter of the package's environment, named by SPIDR_PEER: its absence fails the test."""
-    place = os.environ.get("SPIDR_PEER", str(REPOSITORY / ".peer" / "bin" / "python"))
+    given = os.environ.get("SPIDR_PEER", REPOSITORY / ".peer" / "bin" / "python")
+    place = str(Path(given).absolute())  # it is started in another folder
     wanted = f"expected the interpreter of an environment with spidr {VERSION}: make peer"
     if not os.access(place, os.X_OK):
         pytest.fail(f"SPIDR_PEER: found no program {place}, {wanted}")
