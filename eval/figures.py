@@ -30,9 +30,9 @@ LANGUAGE_METRICS = ("swuggy_all", "sblimp", "tsc")
 LAYERS = "Bands and bars are 95% confidence intervals; levels are references without layers. "
 DOTS = (
     "A dot is a language model, labelled by the layer its units are from. Above a panel: Pearson's r with its 95% "
-    "confidence interval, over all dots (black) and over the layers of each series with at least three. Layers of one "
-    "model are not independent, so the intervals are rather too narrow; of dots scored on different speech r says "
-    "little. "
+    "confidence interval, over all dots of a source (black) and over the layers of each series with at least three. "
+    "Layers of one model are not independent, so the intervals are rather too narrow; of dots scored on different "
+    "speech r says little. "
 )
 
 
