@@ -19,7 +19,7 @@ class Record:
         what: What the training is called beside its progress.
         folder: Holds `log.jsonl`.
         trackers: What else is told of the log.
-        settings: The training's, which trackers are told of.
+        settings: The recipe as plain values, for the trackers.
         steps: Of the whole training.
         seen: How much was learned from before `start`, by all workers, in whatever unit the training counts.
         speaks: Whether anything is written.
@@ -37,8 +37,7 @@ class Record:
         seen: int,
         speaks: bool,
     ) -> None:
-        self._what, self._folder = what, folder
-        self._tracker_names, self._settings = trackers, settings
+        self._what, self._folder, self._names, self._settings = what, folder, trackers, settings
         self._start, self._steps, self._seen, self._speaks = start, steps, seen, speaks
         self._note = ""
         self._waited = 0.0
@@ -47,8 +46,7 @@ class Record:
         with ExitStack() as stack:  # undone if one of them fails
             if self._speaks:
                 self._log = stack.enter_context(Log(self._folder / "log.jsonl", self._start))
-                trackers = Trackers(self._tracker_names, self._folder, self._settings)
-                self._trackers = stack.enter_context(trackers)
+                self._trackers = stack.enter_context(Trackers(self._names, self._folder, self._settings))
                 self._progress = stack.enter_context(Progress(self._what, self._steps, "steps", self._start))
             self._stack = stack.pop_all()
         self._since = time.monotonic()

@@ -38,9 +38,10 @@ def convolve(signal: Tensor, weight: Tensor, stride: int) -> Tensor:
 def convolve_groups(frames: Tensor, weight: Tensor, groups: int) -> Tensor:
     """Convolution in groups of channels, the ends padded with zeros so that frames keep their number.
 
-    The library's kernels for few channels a group leave a GPU's matrix units idle. Here as many frames as
-    the kernel is long, less one, are a row, and a row with the next is multiplied by the kernel written out
-    at each of the row's places: half of that is zeros, but it is one product of large matrices a group.
+    What the library's kernels for few channels a group reach of a GPU's peak depends on its version and the
+    layout. Here as many frames as the kernel is long, less one, are a row, and a row with the next is multiplied
+    by the kernel written out at each of the row's places: half of that is zeros, but it is one product of large
+    matrices a group, whose speed is known.
 
     Args:
         frames: (batch, time, channels).

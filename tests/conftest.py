@@ -1,4 +1,4 @@
-"""Fixtures that several tests share: one finished run of the tiny experiment."""
+"""What several tests share: one finished run of the tiny experiment, and the order of files."""
 
 import os
 import subprocess
@@ -16,15 +16,14 @@ pytest.register_assert_rewrite(
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("untimed")
 
+REPOSITORY = Path(__file__).parent.parent
+TINY = REPOSITORY / "config" / "tiny.yaml"
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files of tests on a finished run come first: they take longest, and the others fill the time at the end."""
     on_a_run = {item.path for item in items if "tiny" in getattr(item, "fixturenames", ())}
     items.sort(key=lambda item: item.path not in on_a_run)
-
-
-REPOSITORY = Path(__file__).parent.parent
-TINY = REPOSITORY / "config" / "tiny.yaml"
 
 
 def snakemake(folder: Path, *arguments: str, experiment: Path = TINY) -> subprocess.CompletedProcess[str]:

@@ -26,7 +26,6 @@ def refuse(path: Path, case: Case, message: str, output: str = "encoder", **chan
 @pytest.mark.parametrize("name", ["fairseq", "fairseq-large", "wavlm", "ctc", "torchaudio"])
 def test_each_tensor_is_needed_whole(name: str) -> None:
     case = CASES[name]
-    written: dict[str, Any] = {}
     rename = to_torchaudio if name == "torchaudio" else lambda name: name
     prefix = "w2v_encoder.w2v_model." if name == "ctc" else ""
     written = {prefix + rename(key): tensor for key, tensor in case.tensors().items() if key != "mask_emb"}
