@@ -54,7 +54,7 @@ def ours(request: Request) -> Answer:
         batch = as_tensors(few.batch(0, few.num_contexts), "rows").to(device)
         loss = summed_loss(model.eval(), batch).item() / batch.num_predicted
     stepper = Stepper(model, recipe, 0, ALONE)
-    way = choose_way(model, recipe, device)
+    way = choose_way(model, recipe)
     if way == "blocks":
         compile_blocks(model)
     accumulation, counted = recipe.training.accumulation, 0

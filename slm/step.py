@@ -12,7 +12,7 @@ from artifacts.gradients import Gradients
 from artifacts.seeds import seed_for
 from artifacts.workers import Workers
 from slm.batches import TensorBatch, Way
-from slm.loss import summed_loss
+from slm.loss import require_chunks, summed_loss
 from slm.settings import OptimizerSettings, SlmRecipe
 
 
@@ -39,12 +39,13 @@ class Stepper:
         share: Which of a step's batches are this worker's.
 
     Raises:
-        InputError: The batches of a step cannot be shared out evenly.
+        InputError: The batches of a step cannot be shared out evenly, or are too large for this model.
     """
 
     def __init__(self, model: PreTrainedModel, recipe: SlmRecipe, seed: int, workers: Workers) -> None:
         self.model, self.recipe, self.seed, self.workers = model, recipe, seed, workers
         self.share = workers.share_of(recipe.training.accumulation, "training.accumulation")
+        require_chunks(model, recipe.training.batch_size * recipe.model.context)
         self.gradients = Gradients(model.parameters())
         self.optimizer = build_optimizer(model, recipe.optimizer)
 
@@ -111,7 +112,7 @@ def compile_blocks(model: PreTrainedModel, backend: str = "inductor") -> None:
         block.compile(fullgraph=True, backend=backend)
 
 
-def choose_way(model: PreTrainedModel, recipe: SlmRecipe, device: torch.device) -> Way:
+def choose_way(model: PreTrainedModel, recipe: SlmRecipe) -> Way:
     """How attention keeps pieces apart: by blocks where they are compiled, which those with dropout cannot be."""
     dropout = getattr(model.config, "attention_dropout", 0) or getattr(model.config, "attn_pdrop", 0)
-    return "blocks" if device.type == "cuda" and recipe.training.compile and not dropout else "rows"
+    return "blocks" if model.device.type == "cuda" and recipe.training.compile and not dropout else "rows"

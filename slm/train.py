@@ -17,9 +17,6 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers.modeling_utils import PreTrainedModel
-
 from artifacts.checkpoints import require_finite
 from artifacts.device import choose_device
 from artifacts.errors import run
@@ -28,12 +25,11 @@ from artifacts.lock import locked, set_aside_another
 from artifacts.provenance import provenance
 from artifacts.settings import load_settings
 from artifacts.training import Training
-from artifacts.workers import ALONE, Workers, together
+from artifacts.workers import Workers, together
 from corpora.speakers import read_genders, require_other_speakers
 from slm.batches import TensorBatch, Way, prefetch
 from slm.follow import Followed, pair_accuracy, read_followed
 from slm.identity import identity
-from slm.loss import require_chunks
 from slm.model import build_model
 from slm.packing import RULES, PackedCorpus
 from slm.pretrained import save_model
@@ -45,40 +41,34 @@ from slm.validation import validate
 
 
 def train(
-    recipe: SlmRecipe,
+    stepper: Stepper,
     corpus: PackedCorpus,
     validation: PackedCorpus,
     folder: Path,
-    seed: int,
-    device: torch.device,
-    workers: Workers = ALONE,
     time_budget_s: float | None = None,
     follow: Sequence[Followed] = (),
-) -> tuple[PreTrainedModel, dict[str, Any]]:
+) -> dict[str, Any]:
     """Train, or go on with the training in `folder`.
 
     Args:
+        stepper: The model as it is before the first step; in the end it has the weights of the lowest validation loss.
         folder: Holds `log.jsonl` and `checkpoints/`.
-        workers: All processes of the training; the first writes.
         time_budget_s: Seconds after which to save and stop.
         follow: Evaluation sets whose accuracy is logged beside each validation; the training is the same without.
 
     Returns:
-        The model with the weights of the lowest validation loss, and a summary: best step, its loss in
-        nats per token, tokens predicted, epochs, wall seconds (of all runs), device, number of them.
+        A summary: best step, its loss in nats per token, tokens predicted, epochs, wall seconds (of all
+        runs), device, number of them.
 
     Raises:
-        InputError: The recipe's model cannot be made, a loss or a weight is not finite, a tracker is not
-            installed, or the batches of a step cannot be shared out evenly.
+        InputError: A loss or a weight is not finite, or a tracker is not installed.
         Stopped: A signal or the time budget stopped the training; it is saved.
     """
+    model, recipe, workers = stepper.model, stepper.recipe, stepper.workers
     every, num_steps = recipe.training, recipe.training.steps
-    model = build_model(recipe.model, corpus.stores[0].vocab_size, seed).to(device)
-    require_chunks(model, every.batch_size * recipe.model.context)
-    stepper = Stepper(model, recipe, seed, workers)
     training = Training("train", folder, recipe, num_steps, "tokens_seen", workers, time_budget_s)
     best = _go_on(stepper, training)
-    way = choose_way(model, recipe, device)
+    way = choose_way(model, recipe)
     if way == "blocks":
         compile_blocks(model)
     if workers.is_first:
@@ -120,13 +110,12 @@ def train(
                     record.evaluation(found, time.monotonic() - paused)
 
     model.load_state_dict(best["model"])
-    summary = training.summary(device) | {
+    return training.summary(model.device) | {
         "best_step": best["step"],
         "validation_loss": best["loss"],
         "tokens_seen": training.seen(),
         "epochs": num_steps * every.batch_size * every.accumulation / corpus.num_contexts,
     }
-    return model, summary
 
 
 def _go_on(stepper: Stepper, training: Training) -> dict[str, Any]:
@@ -196,16 +185,15 @@ def _train_and_write(recipe: SlmRecipe, given: argparse.Namespace, workers: Work
     validation = PackedCorpus([held_out], context, given.seed)
     num_units = held_out.vocab_size - FIRST_UNIT
     follow = [read_followed(text, num_units, context) for text in given.follow]
-    device = choose_device(given.device)
+    model = build_model(recipe.model, held_out.vocab_size, given.seed).to(choose_device(given.device))
+    stepper = Stepper(model, recipe, given.seed, workers)
     with ExitStack() as stack:
         if workers.is_first:
             stack.enter_context(locked(given.output))
             decides = identity(recipe, given.seed, stores, held_out, subset)
             set_aside_another(given.output, decides)
         workers.wait()  # until an earlier training is out of the way
-        model, summary = train(
-            recipe, corpus, validation, given.output, given.seed, device, workers, given.time_budget, follow
-        )
+        summary = train(stepper, corpus, validation, given.output, given.time_budget, follow)
         if not workers.is_first:
             return
         save_model(model, given.output / "model")

@@ -32,14 +32,21 @@ class Stepper:
 
     Args:
         learner: On its device, in training mode.
-        recipe: All but `batches` is used.
+        recipe: All of it is used but the sizes of batches.
         seed: Dropout follows from it.
         workers: All processes of the training; each has a copy of the model, and calls `step` with its
             share of the batches. Copies stay the same: what batches add up to is exchanged.
+
+    Attributes:
+        share: Which of a step's batches are this worker's.
+
+    Raises:
+        InputError: The batches of a step cannot be shared out evenly.
     """
 
     def __init__(self, learner: SpidR, recipe: Recipe, seed: int, workers: Workers) -> None:
         self.learner, self.recipe, self.seed, self.workers = learner, recipe, seed, workers
+        self.share = workers.share_of(recipe.batches.batches_per_step, "batches.batches_per_step")
         learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
         self.gradients = Gradients(learnt)
         self.optimizer = build_optimizer(learnt, recipe.optimizer)

@@ -14,8 +14,6 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from artifacts.checkpoints import require_finite
 from artifacts.device import choose_device
 from artifacts.errors import run
@@ -25,12 +23,12 @@ from artifacts.provenance import provenance
 from artifacts.seeds import seed_for
 from artifacts.settings import load_settings
 from artifacts.training import Training
-from artifacts.workers import ALONE, Workers, together
+from artifacts.workers import Workers, together
 from corpora.manifest import read_manifest
 from corpora.speakers import require_other_speakers
 from spidr.batches import Batch, Batches, name_left_out, prefetch
 from spidr.encoder import write_encoder
-from spidr.learner import SpidR, build_learner
+from spidr.learner import build_learner
 from spidr.schedules import learning_rate, teacher_decay
 from spidr.settings import SAMPLE_RATE_HZ, Recipe
 from spidr.step import Stepper
@@ -38,37 +36,28 @@ from spidr.validation import figures, name_figures, validate, warn_of_collapse
 
 
 def train(
-    recipe: Recipe,
-    speech: Batches,
-    validation: Batches,
-    folder: Path,
-    seed: int,
-    device: torch.device,
-    workers: Workers = ALONE,
-    time_budget_s: float | None = None,
-) -> tuple[SpidR, dict[str, Any]]:
+    stepper: Stepper, speech: Batches, validation: Batches, folder: Path, time_budget_s: float | None = None
+) -> dict[str, Any]:
     """Train, or go on with the training in `folder`.
 
     Args:
+        stepper: The model as it is before the first step; it is changed.
         speech: To learn from.
         validation: To validate on.
         folder: Holds `log.jsonl` and `checkpoints/`.
-        workers: All processes of the training; the first writes.
         time_budget_s: Seconds after which to save and stop.
 
     Returns:
-        The model, and a summary: steps, samples in a step on average, hours of audio seen, utterances
-        left out as bad (as often as they were met), wall seconds (of all runs), device, number of them.
+        A summary: steps, samples in a step on average, hours of audio seen, utterances left out as bad
+        (as often as they were met), wall seconds (of all runs), device, number of them.
 
     Raises:
-        InputError: An audio file is not what the manifest says, a loss or a weight is not finite, the
-            training in `folder` is already past the recipe's last step, or the batches of a step cannot
-            be shared out evenly.
+        InputError: An audio file is not what the manifest says, a loss or a weight is not finite, or the
+            training in `folder` is already past the recipe's last step.
         Stopped: A signal or the time budget stopped the training; it is saved.
     """
-    every = recipe.training
-    learner = build_learner(recipe.model, seed).to(device).train()
-    stepper = Stepper(learner, recipe, seed, workers)
+    learner, recipe, workers = stepper.learner, stepper.recipe, stepper.workers
+    device, every = learner.mask_embedding.device, recipe.training
     training = Training("train", folder, recipe, recipe.num_steps, "num_samples", workers, time_budget_s)
     left_out_before = _go_on(stepper, training)
     num_left_out = 0  # this worker's, since then
@@ -82,7 +71,7 @@ def train(
         }
 
     with training:
-        for step, batches in training.steps(_shares(speech, training.start, recipe, device, workers), state):
+        for step, batches in training.steps(_shares(speech, stepper, training.start), state):
             outcome = stepper.step(batches, step)
             fileids = [fileid for batch in batches for fileid in batch.fileids]
             num_samples = sum(batch.waveforms.numel() for batch in batches)
@@ -110,12 +99,11 @@ def train(
                     warn_of_collapse(line, done, recipe.model.codebook_size)
 
     num_samples = training.seen()
-    summary = training.summary(device) | {
+    return training.summary(device) | {
         "samples_per_step": num_samples / max(recipe.num_steps, 1),
         "hours": num_samples / SAMPLE_RATE_HZ / 3600,
         "utterances_left_out": left_out_before + int(workers.total(num_left_out)),
     }
-    return learner, summary
 
 
 def _go_on(stepper: Stepper, training: Training) -> int:
@@ -129,14 +117,11 @@ def _go_on(stepper: Stepper, training: Training) -> int:
     return num_left_out
 
 
-def _shares(
-    speech: Batches, start: int, recipe: Recipe, device: torch.device, workers: Workers
-) -> Iterator[tuple[Batch, ...]]:
+def _shares(speech: Batches, stepper: Stepper, start: int) -> Iterator[tuple[Batch, ...]]:
     """This worker's share of the batches of each step from `start` on."""
-    per_step = recipe.batches.batches_per_step
-    mine = workers.share_of(per_step, "batches.batches_per_step")
-    numbers = (step * per_step + index for step in range(start, recipe.num_steps) for index in mine)
-    return batched(prefetch(speech, numbers, device), len(mine))
+    per_step, num_steps = stepper.recipe.batches.batches_per_step, stepper.recipe.num_steps
+    numbers = (step * per_step + index for step in range(start, num_steps) for index in stepper.share)
+    return batched(prefetch(speech, numbers, stepper.learner.mask_embedding.device), len(stepper.share))
 
 
 def _note(line: dict[str, Any]) -> str:
@@ -183,7 +168,8 @@ def _train_and_write(recipe: Recipe, arguments: argparse.Namespace, workers: Wor
         if batches.num_short and workers.is_first:
             shortest = f"shorter than {recipe.batches.min_samples} samples"
             print(f"{batches.num_short} of {len(given)} utterances for {what} are left out: {shortest}")
-    device = choose_device(arguments.device)
+    learner = build_learner(recipe.model, seed).to(choose_device(arguments.device)).train()
+    stepper = Stepper(learner, recipe, seed, workers)
     settings = recipe.model_dump(mode="json")
     with ExitStack() as stack:
         if workers.is_first:
@@ -192,7 +178,7 @@ def _train_and_write(recipe: Recipe, arguments: argparse.Namespace, workers: Wor
             decisive = {**settings, "training": {"precision": recipe.training.precision}}
             set_aside_another(folder, {"recipe": decisive, "seed": seed, "manifests": manifests})
         workers.wait()  # until an earlier training is out of the way
-        learner, summary = train(recipe, speech, validation, folder, seed, device, workers, arguments.time_budget)
+        summary = train(stepper, speech, validation, folder, arguments.time_budget)
         if workers.is_first:
             write_json(folder / "summary.json", summary)
             inputs = {str(path): path for path in (*arguments.train, arguments.validation)}

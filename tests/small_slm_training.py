@@ -10,8 +10,11 @@ import pytest
 import torch
 
 import slm.train
+from artifacts.workers import ALONE
+from slm.model import build_model
 from slm.settings import SlmRecipe
-from slm.store import write_store
+from slm.step import Stepper
+from slm.store import FIRST_UNIT, write_store
 from units.records import UnitSequence, write_units
 
 NUM_UNITS = 12
@@ -35,6 +38,10 @@ RECIPE: dict[str, Any] = {
 def changed(**sections: dict[str, Any]) -> SlmRecipe:
     """The recipe with some keys changed."""
     return SlmRecipe.model_validate({name: RECIPE[name] | sections.get(name, {}) for name in RECIPE})
+
+
+def new_stepper(recipe: SlmRecipe, vocab_size: int = FIRST_UNIT + NUM_UNITS) -> Stepper:
+    return Stepper(build_model(recipe.model, vocab_size, 0), recipe, 0, ALONE)
 
 
 @pytest.fixture(scope="module")

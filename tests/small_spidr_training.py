@@ -11,9 +11,12 @@ import pytest
 import soundfile
 import torch
 
+from artifacts.workers import ALONE
 from corpora.manifest import Utterance, read_manifest, write_manifest
 from spidr.batches import Batches
+from spidr.learner import build_learner
 from spidr.settings import Recipe
+from spidr.step import Stepper
 from spidr.train import main, train
 
 RECIPE: dict[str, Any] = {
@@ -55,12 +58,16 @@ def manifest(tmp_path: Path) -> Path:
     return tmp_path / "manifest.csv"
 
 
+def new_stepper(recipe: Recipe) -> Stepper:
+    return Stepper(build_learner(recipe.model, 0).train(), recipe, 0, ALONE)
+
+
 def run_training(manifest: Path, folder: Path, steps: int = 8, **training: Any) -> Path:
     """Train in this process for `steps` steps, or go on with what is in `folder`."""
     recipe = Recipe.model_validate({**RECIPE, "training": {**RECIPE["training"], "steps": steps, **training}})
     utterances = read_manifest(manifest)
     made = Batches(utterances, recipe, 0), Batches(utterances[:4], recipe, 1)
-    train(recipe, *made, folder, 0, torch.device("cpu"))
+    train(new_stepper(recipe), *made, folder)
     return folder
 
 

@@ -19,7 +19,7 @@ from spidr.settings import ModelSettings
 from units.spin.batches import Batches
 from units.spin.model import Spin, load_base
 from units.spin.settings import SpinRecipe
-from units.spin.train import main, train
+from units.spin.train import Stepper, main, train
 from units.weights import source_checksums
 
 pytest.importorskip("parselmouth")
@@ -89,7 +89,7 @@ def recipe_of(steps: int = 6, **changes: Any) -> SpinRecipe:
 def run_training(base: Path, manifest: Path, folder: Path, steps: int = 6, **options: Any) -> Spin:
     recipe = recipe_of(steps)
     spin = Spin(load_base(base), recipe.model, 0)
-    train(spin, recipe, Batches(read_manifest(manifest), recipe, 0), folder, 0, **options)
+    train(Stepper(spin, recipe, 0), Batches(read_manifest(manifest), recipe, 0), folder, **options)
     return spin
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_slm_training import CPU, NUM_UNITS, RECIPE, changed, log_of, run_main, stores, trained
+from small_slm_training import NUM_UNITS, RECIPE, changed, log_of, new_stepper, run_main, stores, trained
 from torch.nn import functional
 from transformers import AutoModelForCausalLM
 
@@ -123,6 +123,25 @@ def test_a_training_with_other_settings_starts_afresh_and_keeps_the_earlier_one(
     assert log_of(folder / "earlier-1", "train") == log_of(trained, "train")
 
 
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_recipe_that_is_refused_leaves_what_was_there_as_it_was(
+    trained: Path, stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    folder = tmp_path / "seed0"
+    if begun:
+        shutil.copytree(trained, folder)
+
+    def there() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+
+    before = there()
+    for model in ({"architecture": {"model_type": "no-such-model"}}, {"init": str(tmp_path / "absent")}):
+        refused = SlmRecipe.model_validate(RECIPE | {"model": {**model, "context": 64}})
+        with pytest.raises(InputError, match=r"no-such-model|absent"):
+            run_main(monkeypatch, stores, folder, refused)
+    assert there() == before
+
+
 def test_a_training_from_other_weights_is_another_training(
     stores: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,7 +177,7 @@ def test_a_loss_that_is_not_finite_stops_the_training(
     recipe = changed(optimizer={"learning_rate": 1e30, "warmup_steps": 0}, training={"validate_every": validate_every})
     corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
     with pytest.raises(InputError, match=message):
-        train(recipe, corpus, corpus, tmp_path, 0, CPU)
+        train(new_stepper(recipe), corpus, corpus, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -176,7 +195,7 @@ def test_weights_spoilt_by_the_last_update_are_not_saved(
     monkeypatch.setattr(Stepper, "step", step_that_spoils)
     corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
     with pytest.raises(InputError, match=r"step 10: .* found a weight that is not finite"):
-        train(changed(), corpus, corpus, tmp_path, 0, CPU)
+        train(new_stepper(changed()), corpus, corpus, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
@@ -193,7 +212,7 @@ def test_the_last_logged_loss_stays_on_the_progress_line(
 ) -> None:
     monkeypatch.setattr("artifacts.progress.LINE_EVERY_S", 0)
     corpus = PackedCorpus([TokenStore(stores / "train")], 64, 0)
-    train(changed(training={"steps": 10}), corpus, corpus, tmp_path, 0, CPU)
+    train(new_stepper(changed(training={"steps": 10})), corpus, corpus, tmp_path)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train: ") and "left" in line]
     assert ["loss" in line for line in lines] == [False] * 2 + [True] * 8
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_spidr_training import RECIPE, assert_same_training, call, command, manifest, run_training
+from small_spidr_training import RECIPE, assert_same_training, call, command, manifest, new_stepper, run_training
 
 from artifacts import checkpoints
 from artifacts.errors import InputError, Stopped
@@ -38,12 +38,13 @@ def test_a_training_whose_time_is_up_saves_and_goes_on(manifest: Path, tmp_path:
     recipe = Recipe.model_validate({**RECIPE, "training": {**RECIPE["training"], "steps": 8}})
     utterances = read_manifest(manifest)
     made = Batches(utterances, recipe, 0), Batches(utterances[:4], recipe, 1)
-    arguments = recipe, *made, tmp_path / "stopped", 0, torch.device("cpu")
     for done in range(1, 8):  # a step at a time
         said = f"stopped by time budget of .* s after step {done} of 8, saved: start again to go on"
         with pytest.raises(Stopped, match=said):
-            train(*arguments, time_budget_s=1e-9)
-    train(*arguments, time_budget_s=1e-9)  # nothing is left to stop after the last step
+            train(new_stepper(recipe), *made, tmp_path / "stopped", time_budget_s=1e-9)
+    train(
+        new_stepper(recipe), *made, tmp_path / "stopped", time_budget_s=1e-9
+    )  # nothing is left to stop after the last step
     assert_same_training(tmp_path / "stopped", whole)
 
 
@@ -64,7 +65,7 @@ def test_no_worker_ends_before_the_checkpoint_is_on_disk(
     recipe = Recipe.model_validate(RECIPE)
     made = Batches(read_manifest(manifest), recipe, 0)
     with pytest.raises(Stopped):
-        train(recipe, made, made, tmp_path, 0, torch.device("cpu"), time_budget_s=1e-9)
+        train(new_stepper(recipe), made, made, tmp_path, time_budget_s=1e-9)
     assert order == ["written", "met"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_spidr_training import RECIPE, call, command, final_state, log_values, manifest, run_training
+from small_spidr_training import RECIPE, call, command, final_state, log_values, manifest, new_stepper, run_training
 
 from artifacts.errors import InputError
 from artifacts.workers import ALONE
@@ -41,7 +41,7 @@ def test_bad_audio_that_validation_leaves_out_is_named_and_counted(
     speech[1].path.write_bytes(b"")
     recipe = Recipe.model_validate({**RECIPE, "training": {**RECIPE["training"], "bad_audio": "skip", "steps": 8}})
     made = Batches(speech[4:], recipe, 0), Batches(speech[:4], recipe, 1)
-    train(recipe, *made, tmp_path / "training", 0, torch.device("cpu"))
+    train(new_stepper(recipe), *made, tmp_path / "training")
     counts = [line["utterances_left_out"] for line in log_values(tmp_path / "training") if line["split"] != "train"]
     assert counts == [1, 1]
     assert capsys.readouterr().err.count("left out: ") == 2
@@ -82,7 +82,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_names_the_files(manife
     with pytest.raises(
         InputError, match=r"step \d+: found a loss of .*nan, expected finite numbers; lower .* files are u\d+, u"
     ):
-        train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
+        train(new_stepper(recipe), made, made, tmp_path / "training")
     assert not list((tmp_path / "training").glob("checkpoints/*"))
 
 
@@ -94,7 +94,7 @@ def test_a_validation_loss_that_is_not_finite_stops_the_training(manifest: Path,
     with pytest.raises(
         InputError, match=r"validation: found a loss of nan, expected .*; lower optimizer.learning_rate"
     ):
-        train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
+        train(new_stepper(recipe), made, made, tmp_path / "training")
 
 
 def test_weights_that_are_not_finite_are_not_saved(manifest: Path, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_weights_that_are_not_finite_are_not_saved(manifest: Path, tmp_path: Pat
     recipe = Recipe.model_validate({**RECIPE, "optimizer": optimizer, "training": training})
     made = Batches(read_manifest(manifest), recipe, 0)
     with pytest.raises(InputError, match=r"step 1\b.*lower optimizer.learning_rate"):
-        train(recipe, made, made, tmp_path / "training", 0, torch.device("cpu"))
+        train(new_stepper(recipe), made, made, tmp_path / "training")
     assert not list((tmp_path / "training").glob("checkpoints/*"))
 
 

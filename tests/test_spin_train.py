@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-import torch
 from conftest import TINY
 from safetensors.torch import load_file, save_file
 from small_spin_training import (
@@ -25,9 +24,11 @@ from small_spin_training import (
 )
 
 import spidr.batches
+import spidr.step
 import spidr.train
 from artifacts.errors import InputError, Stopped
 from artifacts.settings import parse_settings, read_yaml
+from artifacts.workers import ALONE
 from corpora.manifest import Utterance, read_manifest
 from spidr.encoder import load_learner, write_encoder
 from spidr.learner import build_learner
@@ -57,7 +58,7 @@ def test_a_loss_that_is_not_finite_names_the_files_and_saves_nothing(manifest: P
     recipe = recipe_of(optimizer={"learning_rate": 1e38, "warmup_steps": 0})
     spin = Spin(load_base(write_spidr(tmp_path / "base")), recipe.model, 0)
     with pytest.raises(InputError, match=r"step \d: found a .*, expected finite numbers; lower .*learning_rate"):
-        train(spin, recipe, Batches(read_manifest(manifest), recipe, 0), tmp_path / "training", 0)
+        train(Stepper(spin, recipe, 0), Batches(read_manifest(manifest), recipe, 0), tmp_path / "training")
     assert not list((tmp_path / "training").glob("checkpoints/*"))
 
 
@@ -115,12 +116,13 @@ def test_on_recorded_speech_views_come_to_agree(recorded: Path, tmp_path: Path) 
     pretraining = parse_settings(Recipe, read_yaml(TINY.parent / "spidr" / "tiny.yaml"), "recipe")
     pretraining = pretraining.model_copy(update={"training": pretraining.training.model_copy(update={"steps": 250})})
     made = spidr.batches.Batches(utterances, pretraining, 0), spidr.batches.Batches(utterances[:4], pretraining, 1)
-    learner, _ = spidr.train.train(pretraining, *made, tmp_path / "spidr" / "training", 0, torch.device("cpu"))
-    write_encoder(tmp_path / "spidr", learner, {})
+    stepper = spidr.step.Stepper(build_learner(pretraining.model, 0).train(), pretraining, 0, ALONE)
+    spidr.train.train(stepper, *made, tmp_path / "spidr" / "training")
+    write_encoder(tmp_path / "spidr", stepper.learner, {})
 
     recipe = parse_settings(SpinRecipe, read_yaml(TINY.parent / "spin" / "tiny.yaml"), "recipe")
     spin = Spin(load_base(tmp_path / "spidr"), recipe.model, 0)
-    train(spin, recipe, Batches(utterances, recipe, 0), tmp_path / "training", 0)
+    train(Stepper(spin, recipe, 0), Batches(utterances, recipe, 0), tmp_path / "training")
     lines = [json.loads(line) for line in (tmp_path / "training" / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < lines[0]["loss"] - 0.3
     assert lines[-1]["loss"] < np.log(64)  # what knows nothing of the frames gives

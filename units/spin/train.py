@@ -84,21 +84,12 @@ class Stepper:
         return Outcome(tally, norm)
 
 
-def train(
-    spin: Spin,
-    recipe: SpinRecipe,
-    batches: Batches,
-    folder: Path,
-    seed: int,
-    workers: Workers = ALONE,
-    time_budget_s: float | None = None,
-) -> dict[str, Any]:
+def train(stepper: Stepper, batches: Batches, folder: Path, time_budget_s: float | None = None) -> dict[str, Any]:
     """Train, or go on with the training in `folder`.
 
     Args:
-        spin: On its device; it is changed.
+        stepper: The model as it is before the first step; it is changed.
         folder: Holds `log.jsonl` and `checkpoints/`.
-        workers: All processes of the training; the first writes.
         time_budget_s: Seconds after which to save and stop.
 
     Returns:
@@ -109,8 +100,8 @@ def train(
             in `folder` is already past the recipe's last step.
         Stopped: A signal or the time budget stopped the training; it is saved.
     """
+    spin, recipe, workers = stepper.spin, stepper.recipe, stepper.workers
     every, num_steps = recipe.training, recipe.num_steps
-    stepper = Stepper(spin, recipe, seed, workers)
     training = Training("fine-tune", folder, recipe, num_steps, "num_samples", workers, time_budget_s)
     _go_on(stepper, training)
 
@@ -174,6 +165,7 @@ def _train_and_write(recipe: SpinRecipe, given: argparse.Namespace, workers: Wor
         print(f"{batches.num_short} of {len(utterances)} utterances are left out: shorter than {shortest} samples")
     device = choose_device(given.device)
     spin = Spin(load_base(given.base), recipe.model, given.seed).to(device)
+    stepper = Stepper(spin, recipe, given.seed, workers)
     settings = recipe.model_dump(mode="json")
     with ExitStack() as stack:
         if workers.is_first:
@@ -185,7 +177,7 @@ def _train_and_write(recipe: SpinRecipe, given: argparse.Namespace, workers: Wor
             decisive = {**settings, "training": {"precision": recipe.training.precision}}
             set_aside_another(folder, {"recipe": decisive, "seed": given.seed, **made_from})
         workers.wait()  # until an earlier training is out of the way
-        summary = train(spin, recipe, batches, folder, given.seed, workers, given.time_budget)
+        summary = train(stepper, batches, folder, given.time_budget)
         if workers.is_first:
             write_json(folder / "summary.json", summary)
             inputs = {"base": given.base} | {str(path): path for path in given.train}
