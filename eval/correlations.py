@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from eval.levels import chance_level, draw_levels, is_near
 from eval.metrics import METRICS
 from eval.results import Result, drawn_scores, estimate, group
 from eval.statistics import Correlation, pearson
@@ -11,9 +12,6 @@ from eval.style import (
     Look,
     Series,
     add_legend,
-    chance_level,
-    draw_levels,
-    is_near,
     looks,
     metric_label,
     new_figure,
@@ -120,8 +118,8 @@ def _draw_points(axes: "Axes", proxy: str, target: str, points: Points, look: di
                 colour = "white" if style.filled else style.colour
                 place: dict[str, Any] = {"ha": "center", "va": "center_baseline", "clip_on": True}
                 axes.text(x, y, str(layer), fontsize=6, color=colour, zorder=4, **place)
-    draw_levels(axes, [level for level in chance_level(METRICS[target]) if is_near(axes, level.value, REACH)])
     axes.margins(0.1)
+    draw_levels(axes, [level for level in chance_level(METRICS[target]) if is_near(axes, level.value, REACH)])
     found = correlate(points)
     one_source = len({series.source for series in points}) == 1
     axes.set_title(" ", pad=max(0, len(found) * LINE_HEIGHT_PT - 4))  # makes room

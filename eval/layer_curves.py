@@ -3,15 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from eval.levels import Level, chance_level, draw_levels
 from eval.metrics import METRICS, Metric
 from eval.results import TOPLINES, Estimate, Result, drawn_scores, estimate, group
 from eval.style import (
-    Level,
     Look,
     Series,
     add_legend,
-    chance_level,
-    draw_levels,
     is_reference,
     looks,
     metric_label,
@@ -27,7 +25,7 @@ if TYPE_CHECKING:
 HEIGHT_IN = 2.6
 MIN_BAND = 3  # layers a curve needs for its intervals to be drawn as a band
 DODGE, WIDEST = 0.06, 0.5  # of a layer: between two, and between all
-MARGIN = 0.4, 0.03  # left and right of the layers: of a layer, and of their range; the larger holds
+MARGIN = 0.5, 0.03  # left and right of the layers: of a layer, and of their range; the larger holds
 
 
 def draw_layer_curves(results: Sequence[Result], metrics: Sequence[str], colours: Mapping[str, str]) -> "Figure":
@@ -83,8 +81,8 @@ def _draw_panel(
         for series, points in means.items()
         if series.is_reference
     ]
-    draw_levels(axes, chance_level(metric) + references)
     _number_layers(axes)
+    draw_levels(axes, chance_level(metric) + references)
     return set(curves)
 
 

@@ -5,14 +5,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from artifacts.errors import InputError
+from eval.levels import chance_level, draw_levels
 from eval.metrics import METRICS, Metric
 from eval.results import Result, alike_hours, estimate, group, standard
 from eval.style import (
     Look,
     Series,
     add_legend,
-    chance_level,
-    draw_levels,
     looks,
     metric_label,
     new_figure,
@@ -111,8 +110,8 @@ def _draw_panel(
             else 1.0
         )
         _draw_curve(axes, metric, {aside * hours: scores for hours, scores in sizes.items()}, look[series])
-    draw_levels(axes, chance_level(metric))
     _name_sizes(axes, all_sizes, range_**MARGIN)
+    draw_levels(axes, chance_level(metric))
 
 
 def _draw_curve(axes: "Axes", metric: Metric, sizes: Mapping[float, list[Result]], look: Look) -> None:

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from artifacts.files import atomic_file
 from eval.metrics import Metric
 from eval.rendering import ARROWS
@@ -28,8 +25,6 @@ TEXT_WIDTH_IN = 6.5
 MOST_ABREAST = 4  # entries of a legend
 LEGEND_LINE_IN = 0.17
 DOTS_PER_INCH = 300
-NAME_HEIGHT = 0.12  # of the data: two levels nearer than this have their names on either side
-REACH = 1.0  # how far from the data a level is still drawn, in heights of the data
 
 INK = "#222222"
 FAINT = "#8a8a8a"
@@ -236,73 +231,6 @@ def place_legend(figure: "Figure", handles: Sequence["Artist"], **shape: Any) ->
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A horizontal line with a name: chance, a reference, a topline."""
-
-    name: str
-    value: float
-    colour: str
-    line: Any
-    however_far: bool = False
-
-
-def chance_level(metric: Metric) -> list[Level]:
-    """What guessing gives, where the metric has such a level."""
-    return [] if metric.chance is None else [Level("chance", metric.shown(metric.chance), FAINT, (0, (1, 2)))]
-
-
-def draw_levels(axes: "Axes", levels: Sequence[Level]) -> None:
-    """Draw the levels near the data; those far off would flatten it, and are named above the panel instead."""
-    from matplotlib.patheffects import withStroke
-
-    dots = np.concatenate([line.get_xydata() for line in axes.lines] or [np.empty((0, 2))])
-    near = [level.however_far or not len(dots) or is_near(axes, level.value, REACH) for level in levels]
-    far = []
-    named: list[tuple[bool, float]] = []
-    near_in_data = NAME_HEIGHT * axes.dataLim.height
-    for level, drawn in zip(levels, near, strict=True):
-        if not drawn:
-            far.append(f"{level.name}: {level.value:.4g}")
-            continue
-        axes.axhline(level.value, color=level.colour, linestyle=level.line, linewidth=1.0, zorder=1.5)
-        at_right = _room(dots, level.value, right=True) >= _room(dots, level.value, right=False)
-        if any(side == at_right and abs(value - level.value) < near_in_data for side, value in named):
-            at_right = not at_right
-        named.append((at_right, level.value))
-        axes.annotate(
-            level.name,
-            (1 if at_right else 0, level.value),
-            xycoords=("axes fraction", "data"),
-            xytext=(-1 if at_right else 2, 1.5),
-            textcoords="offset points",
-            ha="right" if at_right else "left",
-            va="bottom",
-            fontsize=8,
-            color=level.colour,
-            zorder=5,
-            in_layout=False,
-            path_effects=[withStroke(linewidth=2, foreground="white")],
-        )
-    axes.margins(y=0.1)
-    axes.set_title(", ".join(far), loc="right", fontsize=8, color=FAINT, in_layout=False)
-
-
-def is_near(axes: "Axes", level: float, reach: float) -> bool:
-    """Whether a level is at most `reach` heights of the data away from the data."""
-    low, high = axes.dataLim.intervaly
-    return bool(low - reach * (high - low) <= level <= high + reach * (high - low))
-
-
-def _room(dots: npt.NDArray[np.float64], level: float, *, right: bool) -> float:
-    """How far the nearest dot in one half of the panel is from just above the level, where its name would stand."""
-    if not len(dots):
-        return np.inf
-    x, y = dots.T
-    half = x >= np.median(x) if right else x <= np.median(x)
-    return float(np.abs(y[half] - level).min(initial=np.inf))
 
 
 def say_no_scores(axes: "Axes") -> None:
