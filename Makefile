@@ -19,9 +19,10 @@ demo: $(VENV)/.ready
 	@echo "report   results/demo/report.html"
 	@echo "tables   results/demo/tables/   figures  results/demo/figures/   scores   results/demo/scores.csv"
 
-# Files of tests are shared out among as many processes as there are cores, in the order of tests/conftest.py.
+# Files of tests are shared out among as many processes as there are cores, in the order of tests/conftest.py. One that
+# hangs fails after ten minutes, with the place where it hangs.
 test: lint
-	$(RUN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder
+	$(RUN)/pytest -n $(CORES) --dist loadfile --no-loadscope-reorder --timeout 600
 
 test-slow: $(VENV)/.ready
 	$(RUN)/pytest -m slow

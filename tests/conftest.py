@@ -1,6 +1,7 @@
 """What several tests share: one finished run of the tiny experiment, and the order of files."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +17,33 @@ pytest.register_assert_rewrite(
 settings.register_profile("untimed", deadline=None)  # how long an example takes depends on what else runs
 settings.load_profile("untimed")
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: threads of one would wait for those of the others
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell has what it starts in the background ignore Ctrl-C, and every program that this starts; tests send it to some.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 REPOSITORY = Path(__file__).parent.parent
 TINY = REPOSITORY / "config" / "tiny.yaml"
 
 
+LONGEST = "test_faults.py"
+WITHOUT_A_RUN = ("test_slm_resumption.py", "test_workers.py", "test_spidr_learner.py")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of tests on a finished run come first: they take longest, and the others fill the time at the end."""
+    """What takes longest comes first, and the others fill the time at the end.
+
+    While one worker makes the finished run for the longest, the other has what needs none; then come the files of
+    tests on that run.
+    """
     on_a_run = {item.path for item in items if "tiny" in getattr(item, "fixturenames", ())}
-    items.sort(key=lambda item: item.path not in on_a_run)
+
+    def place(item: pytest.Item) -> int:
+        order = item.path.name == LONGEST, item.path.name in WITHOUT_A_RUN, item.path in on_a_run
+        return next((place for place, holds in enumerate(order) if holds), len(order))
+
+    items.sort(key=place)
 
 
 def snakemake(folder: Path, *arguments: str, experiment: Path = TINY) -> subprocess.CompletedProcess[str]:

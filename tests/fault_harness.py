@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from conftest import snakemake_command
+from conftest import TINY, snakemake_command
 
 from artifacts.errors import InputError
 from workflow.unlock import unlock
@@ -51,8 +51,8 @@ def made(run: Path) -> dict[str, str]:
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
-def disturbed(run: Path, draw: random.Random, kills: Sequence[bool]) -> Iterator[Kill]:
-    """Run ``tiny`` in a folder to its end, with a kill after each of the first starts.
+def disturbed(run: Path, draw: random.Random, kills: Sequence[bool], experiment: Path = TINY) -> Iterator[Kill]:
+    """Run ``tiny``, or a part of it, in a folder to its end, with a kill after each of the first starts.
 
     Args:
         kills: For each, whether snakemake and all its jobs are killed at once, as by a crash of the machine, or one
@@ -63,7 +63,7 @@ def disturbed(run: Path, draw: random.Random, kills: Sequence[bool]) -> Iterator
     """
     left = list(kills)
     while True:
-        job = _start(run)
+        job = _start(run, experiment)
         kill = _kill(job, draw, whole=left.pop(0)) if left else None
         code = job.wait(LONGEST_S)
         _clear(run)
@@ -74,10 +74,11 @@ def disturbed(run: Path, draw: random.Random, kills: Sequence[bool]) -> Iterator
         assert kill is not None or _stopped_by_another(run), f"{run}: ended with {code} though nothing was killed"
 
 
-def _start(run: Path) -> subprocess.Popen[bytes]:
+def _start(run: Path, experiment: Path) -> subprocess.Popen[bytes]:
     run.mkdir(parents=True, exist_ok=True)
     with (run / "snakemake.log").open("ab") as log:
-        return subprocess.Popen(snakemake_command(run, "all"), stdout=log, stderr=log, start_new_session=True)
+        command = snakemake_command(run, "all", experiment=experiment)
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
 def _kill(job: subprocess.Popen[bytes], draw: random.Random, *, whole: bool) -> Kill | None:
