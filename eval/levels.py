@@ -109,16 +109,16 @@ def _roomiest(
     width, height = TextPath((0, 0), level.name, prop=FontProperties(size=NAME_SIZE_PT)).get_extents().size
     (left, _), (right, _) = axes.transAxes.transform([(0, 0), (1, 0)]) * 72 / axes.figure.dpi
     ((_, line),) = _in_points(axes, np.array([(axes.get_xlim()[0], level.value)]))
-    best: tuple[float, bool, bool, Bbox] | None = None
-    for above in (True, False):
-        for at_right in (True, False):
-            corner = right - 1 - width if at_right else left + 2, line + 1.5 if above else line - 1.5 - height
-            box = Bbox.from_bounds(*corner, width, height)
-            room = 0.0 if any(box.overlaps(other) for other in named) else min(_distance(box, data_pt), ENOUGH_PT)
-            if best is None or room > best[0]:
-                best = room, at_right, above, box
-    assert best is not None
-    return best[1:]
+
+    def place(at_right: bool, above: bool) -> tuple[bool, bool, Bbox]:
+        corner = right - 1 - width if at_right else left + 2, line + 1.5 if above else line - 1.5 - height
+        return at_right, above, Bbox.from_bounds(*corner, width, height)
+
+    def room(placed: tuple[bool, bool, Bbox]) -> float:
+        taken = any(placed[2].overlaps(other) for other in named)
+        return 0.0 if taken else min(_distance(placed[2], data_pt), ENOUGH_PT)
+
+    return max((place(at_right, above) for above in (True, False) for at_right in (True, False)), key=room)
 
 
 def _distance(box: "Bbox", data_pt: npt.NDArray[np.float64]) -> float:

@@ -38,12 +38,15 @@ def stop(*signals: signal.Signals) -> tuple[int, str, str]:
     assert job.stdout is not None
     too_long = threading.Timer(60, job.kill)
     too_long.start()
-    for line, some in (("training", signals[:1]), ("saving", signals[1:])):
-        assert job.stdout.readline() == line + "\n"
-        for number in some:
-            job.send_signal(number)
-    out, err = job.communicate()
-    too_long.cancel()
+    try:
+        for line, some in (("training", signals[:1]), ("saving", signals[1:])):
+            assert job.stdout.readline() == line + "\n"
+            for number in some:
+                job.send_signal(number)
+        out, err = job.communicate()
+    finally:
+        too_long.cancel()
+        job.kill()
     return job.returncode, out, err.splitlines()[-1]
 
 

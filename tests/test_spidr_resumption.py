@@ -42,9 +42,8 @@ def test_a_training_whose_time_is_up_saves_and_goes_on(manifest: Path, tmp_path:
         said = f"stopped by time budget of .* s after step {done} of 8, saved: start again to go on"
         with pytest.raises(Stopped, match=said):
             train(new_stepper(recipe), *made, tmp_path / "stopped", time_budget_s=1e-9)
-    train(
-        new_stepper(recipe), *made, tmp_path / "stopped", time_budget_s=1e-9
-    )  # nothing is left to stop after the last step
+    # Nothing is left to stop after the last step.
+    train(new_stepper(recipe), *made, tmp_path / "stopped", time_budget_s=1e-9)
     assert_same_training(tmp_path / "stopped", whole)
 
 
