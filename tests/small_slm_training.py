@@ -40,8 +40,8 @@ def changed(**sections: dict[str, Any]) -> SlmRecipe:
     return SlmRecipe.model_validate({name: RECIPE[name] | sections.get(name, {}) for name in RECIPE})
 
 
-def new_stepper(recipe: SlmRecipe, vocab_size: int = FIRST_UNIT + NUM_UNITS) -> Stepper:
-    return Stepper(build_model(recipe.model, vocab_size, 0), recipe, 0, ALONE)
+def new_stepper(recipe: SlmRecipe) -> Stepper:
+    return Stepper(build_model(recipe.model, FIRST_UNIT + NUM_UNITS, 0), recipe, 0, ALONE)
 
 
 @pytest.fixture(scope="module")
